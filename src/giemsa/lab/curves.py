@@ -1,0 +1,46 @@
+"""A figure of loss and accuracy over epochs."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from giemsa.files import replace_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito 2008: told apart by the colour-blind
+
+
+def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read Lightning's metrics: for each name, (epoch, value) pairs, epochs counted from 1."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if name not in {"epoch", "step"} and value:
+                    series.setdefault(name, []).append((int(row["epoch"]) + 1, float(value)))
+    return series
+
+
+def draw_training(series: dict[str, list[tuple[int, float]]], title: str, path: Path) -> None:
+    """Draw loss and accuracy, training and validation."""
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for part, colour in (("train", TRAINING_COLOUR), ("validation", VALIDATION_COLOUR)):
+                pairs = series.get(f"{part}_{what}", [])
+                if pairs:
+                    label = "training, disturbed cells" if part == "train" else "validation"
+                    axes.plot(*zip(*pairs, strict=True), color=colour, marker="o", markersize=3, label=label)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(what)
+            axes.grid(alpha=0.3)
+            axes.legend(frameon=False)
+        figure.suptitle(f"Training of {title}")
+        with replace_file(path) as partial:
+            figure.savefig(partial, dpi=150, format="png")

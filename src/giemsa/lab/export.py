@@ -1,0 +1,268 @@
+"""From a run to one ONNX file, checked against PyTorch before it is written.
+
+The graph follows DESIGN's contract: uint8 pixels in, scaling inside, `logit` and (where the network has it) `evidence` out.
+int8 is static, QDQ, per channel, unsigned activations and signed weights: on CPUs with VNNI that is the fastest
+form, and it is calibrated on cells that were trained on and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
+
+from giemsa.errors import ModelError
+from giemsa.files import replace_file
+from giemsa.lab.calibration import Calibration
+from giemsa.lab.training import predict_logits, to_rgb
+from giemsa.model import CONTRACT_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from giemsa.lab.runs import Run
+
+OPSET = 18
+FP32_TOLERANCE = 1e-3
+"""Largest difference of logits: fp32 sums in another order, amplified by a dozen layers."""
+INT8_CHANGED_VERDICTS = 0.002
+"""Largest part of verdicts that may change."""
+CALIBRATION_CELLS = 1024
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an exported model compares with PyTorch's fp32 network.
+
+    Attributes
+    ----------
+    cells : int
+        How many were compared.
+    largest_difference, mean_difference : float
+        Of logits.
+    changed_verdicts : float
+        Part of the cells whose verdict differs at the model's threshold.
+    """
+
+    cells: int
+    largest_difference: float
+    mean_difference: float
+    changed_verdicts: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cells} cells compared with PyTorch: {self.changed_verdicts:.3%} of verdicts differ, "
+            f"logits by {self.mean_difference:.2g} on average and {self.largest_difference:.2g} at most"
+        )
+
+
+def export_run(
+    run: Run,
+    output: Path,
+    *,
+    calibration: Calibration,
+    figures: dict[str, Any] | None = None,
+    int8: bool = False,
+    calibration_cells: NDArray[np.uint8] | None = None,
+    comparison_cells: NDArray[np.uint8] | None = None,
+) -> Agreement:
+    """Write a run as an ONNX file of the contract.
+
+    Parameters
+    ----------
+    run : Run
+        A complete run.
+    output : Path
+        The file to write; written only if the model agrees with PyTorch.
+    calibration : Calibration
+        Temperature, bias and threshold, which travel in the metadata.
+    figures : dict, optional
+        Of the card.
+    int8 : bool
+        Quantise. Needs `calibration_cells`.
+    calibration_cells : (N, S, S, 3) ndarray of uint8, optional
+        Cells that were trained on, for the ranges of activations.
+    comparison_cells : (N, S, S, 3) ndarray of uint8, optional
+        Cells to compare on; random ones, which are only good for fp32, where there are none.
+
+    Raises
+    ------
+    ModelError
+        If verdicts or logits differ from PyTorch's beyond what is allowed; nothing is written then.
+    """
+    network = run.load_network()
+    size = run.recipe.input_size_px
+    if comparison_cells is None:
+        comparison_cells = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "fp32.onnx"
+        _write_graph(network, size, path)
+        if int8:
+            if calibration_cells is None:
+                raise ModelError("int8 needs cells to calibrate on: give the data that the run was trained on (--data).")
+            path = _quantise(path, calibration_cells)
+        _write_metadata(path, metadata(run, calibration, figures or {}))
+        agreement = compare(network, path, comparison_cells, calibration)
+        _refuse_disagreement(agreement, int8=int8)
+        with replace_file(output) as partial:
+            partial.write_bytes(path.read_bytes())
+    return agreement
+
+
+def metadata(run: Run, calibration: Calibration, figures: dict[str, Any]) -> dict[str, Any]:
+    """Build the JSON object that stands under `giemsa` in the ONNX file."""
+    return {
+        "contract_version": CONTRACT_VERSION,
+        "name": run.recipe.name,
+        "class_names": ["uninfected", "parasitized"],
+        "input_size_px": run.recipe.input_size_px,
+        "resize": {"kernel": "area", "padding": "stretch"},
+        "calibration": {"temperature": calibration.temperature, "bias": calibration.bias, "source": calibration.source},
+        "thresholds": {"parasitized": calibration.threshold},
+        "digests": {
+            "data": run.record.data_digest,
+            "split": run.record.split_digest,
+            "recipe": run.record.recipe_digest,
+        },
+        "training_patients": run.record.patients,
+        "label_set": f"disputed: {run.recipe.labels.disputed}; donors: {run.recipe.labels.donors}",
+        "figures": figures,
+        "licence": "Apache-2.0",
+        "created_by": f"giemsa {version('giemsa')}",
+    }
+
+
+def compare(network: nn.Module, path: Path, cells: NDArray[np.uint8], calibration: Calibration) -> Agreement:
+    """Run the same cells through PyTorch and through the ONNX file."""
+    expected = predict_logits(network, cells, np.arange(len(cells)))
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    found = np.concatenate(
+        [session.run(["logit"], {"cells": cells[start : start + 256]})[0] for start in range(0, len(cells), 256)]
+    )
+    difference = np.abs(found - expected)
+    verdicts = [calibration.probability(logit) >= calibration.threshold for logit in (expected, found)]
+    return Agreement(
+        len(cells), float(difference.max()), float(difference.mean()), float(np.mean(verdicts[0] != verdicts[1]))
+    )
+
+
+class _Contract(nn.Module):
+    """A network with scaling inside, so that no caller can get it wrong."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, cells: Tensor) -> tuple[Tensor, ...]:
+        scores = self.network(to_rgb(cells))
+        return (scores.logit,) if scores.evidence is None else (scores.logit, scores.evidence)
+
+
+class _Cells(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxruntime
+    def __init__(self, cells: NDArray[np.uint8]) -> None:
+        self._batches: Iterator[NDArray[np.uint8]] = iter(np.array_split(cells, max(1, len(cells) // 64)))
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"cells": batch}
+
+
+def _write_graph(network: nn.Module, size: int, path: Path) -> None:
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    has_evidence = network(to_rgb(example)).evidence is not None
+    with warnings.catch_warnings(), _silent("torch.onnx", "onnxscript", "onnx_ir"):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Contract(network).eval(),
+            (example,),
+            path,
+            input_names=["cells"],
+            output_names=["logit", "evidence"] if has_evidence else ["logit"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _quantise(path: Path, cells: NDArray[np.uint8]) -> Path:
+    prepared, quantised = path.with_name("prepared.onnx"), path.with_name("int8.onnx")
+    with _silent("root"):
+        quant_pre_process(path, prepared)
+        quantize_static(
+            prepared,
+            quantised,
+            _Cells(cells[:CALIBRATION_CELLS]),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Add", "Relu", "Gemm", "MatMul", "MaxPool"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_outside_of_layers(prepared),
+        )
+    return quantised
+
+
+def _outside_of_layers(path: Path) -> list[str]:
+    """Name the additions before the first convolution: colours are made relative in fp32."""
+    names: list[str] = []
+    for node in onnx.load(path).graph.node:
+        if node.op_type == "Conv":
+            break
+        names.append(node.name)
+    return names
+
+
+def _write_metadata(path: Path, content: dict[str, Any]) -> None:
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    model.doc_string = ""
+    for node in model.graph.node:  # the exporter leaves the paths of its sources there
+        node.doc_string = ""
+        del node.metadata_props[:]
+    onnx.helper.set_model_props(model, {"giemsa": json.dumps(content)})
+    onnx.save(model, path)
+
+
+def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
+    if int8 and agreement.changed_verdicts > INT8_CHANGED_VERDICTS:
+        raise ModelError(
+            f"The int8 model is not written: {agreement}, and at most {INT8_CHANGED_VERDICTS:.1%} of verdicts may "
+            "change; export without --int8, or train longer."
+        )
+    if not int8 and agreement.largest_difference > FP32_TOLERANCE:
+        raise ModelError(f"The model is not written: {agreement}, and at most {FP32_TOLERANCE:g} is allowed.")
+
+
+class _silent:  # noqa: N801  used as a word
+    """Keep what the exporters say to themselves off the user's terminal."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(None if name == "root" else name) for name in names]
+
+    def __enter__(self) -> None:
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)

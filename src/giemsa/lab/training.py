@@ -1,0 +1,402 @@
+"""Train a recipe on labelled cells, and leave a run folder behind.
+
+Lightning runs the loop. What it is given here makes a training repeatable and interruptible: the order of the cells
+and their disturbances depend on the seed, the epoch and the batch alone, the last two checkpoints are kept, so that
+one is whole whenever the process is killed, and the weights that are kept are a moving average.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import time
+import warnings
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from giemsa.errors import DataError, RunError
+from giemsa.files import replace_file
+from giemsa.lab.augment import Augment
+from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
+from giemsa.lab.curves import draw_training, read_metrics
+from giemsa.lab.networks import Scores, build_network
+from giemsa.lab.recipes import Recipe
+from giemsa.lab.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from numpy.typing import NDArray
+
+    from giemsa.data.index import CellIndex
+    from giemsa.data.labels import LabelSets
+    from giemsa.lab.cells import Batch
+
+CHECKPOINTS_KEPT = 2
+"""A checkpoint that is being written when the process is killed may be lost; the one before it is whole."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What one training is given.
+
+    Attributes
+    ----------
+    index : CellIndex
+        The labelled cells.
+    labels : LabelSets
+        Aligned with the index.
+    pixels : (N, S, S, 3) ndarray of uint8
+        The cells, aligned with the index, in the recipe's input size.
+    train, validation : (M,) ndarray of intp
+        Rows of the index; `validation` may be empty.
+    split_digest, split_part : str
+        Which split, and what of it is held back.
+    """
+
+    index: CellIndex
+    labels: LabelSets
+    pixels: NDArray[np.uint8]
+    train: NDArray[np.intp]
+    validation: NDArray[np.intp]
+    split_digest: str = ""
+    split_part: str = ""
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    folder: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    threads: int | None = None,
+    progress: bool = False,
+) -> Run:
+    """Train a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How to train.
+    data : TrainingData
+        What to train on.
+    folder : Path
+        Where the run goes. It must not exist, unless `resume` is set.
+    resume : bool
+        Go on from the last checkpoint in `folder`; a complete run is returned as it is.
+    command : str
+        Stands in the record.
+    threads : int, optional
+        Of PyTorch on the CPU; all cores by default.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    RunError
+        If the folder is taken, or what is to be resumed was another training.
+    DataError
+        If a class is missing from the cells to be trained on.
+    """
+    targets = choose_targets(data.labels, recipe.labels)
+    used = data.train[targets.weight[data.train] > 0]
+    require_both_classes(targets, used, "training")
+    record = _new_record(recipe, data, targets, used, command)
+    if resume and folder.exists():
+        previous = _check_resumable(folder, record)
+        if previous.status == "complete":
+            return open_run(folder)
+    else:
+        _start_folder(folder, recipe, record, data, used)
+    if threads:
+        torch.set_num_threads(threads)
+    lightning.seed_everything(recipe.training.seed, verbose=False)
+    module = CellTraining(recipe, steps_per_epoch=max(1, len(used) // recipe.training.batch_size))
+    dataset = CellDataset(data.pixels, targets)
+    validation = data.validation[targets.weight[data.validation] > 0]
+    started = time.perf_counter()
+    clock = _Clock()
+    trainer = _make_trainer(recipe, folder, clock, has_validation=len(validation) > 0, progress=progress)
+    with _quiet():
+        trainer.fit(
+            module,
+            training_loader(dataset, used, recipe.training.batch_size, recipe.training.seed),
+            ordered_loader(dataset, validation) if len(validation) else None,
+            ckpt_path=_last_checkpoint(folder) if resume else None,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    _keep_best(recipe, trainer, module)
+    save_weights(module.kept_network(), folder / "weights.safetensors")
+    draw_training(read_metrics(folder / "metrics.csv"), recipe.name, folder / "training.png")
+    record = replace(
+        record,
+        status="complete",
+        device=str(trainer.strategy.root_device),
+        precision=str(trainer.precision),
+        threads=torch.get_num_threads(),
+        timings={"seconds": round(time.perf_counter() - started, 1), "seconds_per_epoch": clock.seconds},
+    )
+    write_record(folder, record)
+    return open_run(folder)
+
+
+def predict_logits(network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Score cells with a network in fp32 on the CPU.
+
+    Returns
+    -------
+    (M,) ndarray of float32
+        A logit for each row.
+    """
+    network.eval()
+    out = [np.empty(0, np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(rows), 256):
+            cells = torch.from_numpy(pixels[rows[start : start + 256]])
+            out.append(network(to_rgb(cells)).logit.numpy())
+    return np.concatenate(out)
+
+
+def to_rgb(cells: Tensor) -> Tensor:
+    """Map uint8 [N, S, S, 3] to float 0..1 [N, 3, S, S]."""
+    return cells.permute(0, 3, 1, 2).float().div(255)
+
+
+class CellTraining(lightning.LightningModule):
+    """The loss, the optimiser and the moving average of one training."""
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = build_network(recipe.network).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(self.network, multi_avg_fn=_ema(recipe.training.ema_decay), use_buffers=False)
+        self._augment = Augment(recipe.augmentation)
+        self._steps_per_epoch = steps_per_epoch
+
+    def kept_network(self) -> nn.Module:
+        """Return the network whose weights are kept: the moving average, or the last where there is none."""
+        return self.average.module if self.recipe.training.ema_decay else self.network
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Disturb a batch and score it."""
+        cells, targets, weights = batch
+        seed = np.random.SeedSequence((self.recipe.training.seed, self.current_epoch, batch_index, self.global_rank))
+        generator = torch.Generator(cells.device).manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        disturbed = self._augment(cells, targets, generator)
+        scores: Scores = self.network(disturbed)
+        smoothing = self.recipe.labels.smoothing
+        soft = targets * (1 - 2 * smoothing) + smoothing
+        loss = _weighted_loss(scores.logit, soft, weights)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(cells))
+        right = ((scores.logit > 0) == (targets > 0.5)).float().mean()
+        self.log("train_accuracy", right, on_epoch=True, on_step=False, batch_size=len(cells))
+        return loss
+
+    def validation_step(self, batch: Batch, _batch_index: int) -> None:
+        """Score undisturbed cells with the weights that would be kept."""
+        cells, targets, weights = batch
+        logit = self.kept_network()(to_rgb(cells)).logit
+        self.log("validation_loss", _weighted_loss(logit, targets, weights), prog_bar=True, batch_size=len(cells))
+        right = ((logit > 0) == (targets > 0.5)).float().mean()
+        self.log("validation_accuracy", right, prog_bar=True, batch_size=len(cells))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Lightning's signature
+        """Step, then let the average follow."""
+        super().optimizer_step(*args, **kwargs)
+        if self.recipe.training.ema_decay:
+            self.average.update_parameters(self.network)
+            for kept, last in zip(self.average.module.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(last)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Weights decay, biases and norms do not."""
+        settings = self.recipe.optimiser
+        decayed = [weight for weight in self.network.parameters() if weight.ndim > 1]
+        free = [weight for weight in self.network.parameters() if weight.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        optimiser: torch.optim.Optimizer
+        if settings.name == "adamw":
+            optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        elif settings.name == "adam":
+            optimiser = torch.optim.Adam(groups, lr=settings.learning_rate)
+        else:
+            optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+        if settings.schedule == "constant":
+            return optimiser
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            settings.learning_rate,
+            total_steps=self._steps_per_epoch * self.recipe.training.epochs,
+            pct_start=settings.warmup,
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Clock(Callback):
+    """Seconds per epoch, validation included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(self, *_: Any) -> None:  # noqa: ANN401  Lightning's signature
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, *_: Any) -> None:  # noqa: ANN401
+        self.seconds.append(round(time.perf_counter() - self._started, 2))
+
+
+def _weighted_loss(logit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    each = F.binary_cross_entropy_with_logits(logit.float(), targets, reduction="none")
+    return (each * weights).sum() / weights.sum()
+
+
+def _ema(decay: float) -> Any:  # noqa: ANN401  a callable of PyTorch's own signature
+    """A moving average that forgets its random start quickly."""
+
+    def update(kept: Sequence[Tensor], last: Sequence[Tensor], steps: Tensor | int) -> None:
+        done = int(steps)
+        torch._foreach_lerp_(list(kept), list(last), 1 - min(decay, (1 + done) / (10 + done)))
+
+    return update
+
+
+def _make_trainer(
+    recipe: Recipe, folder: Path, clock: _Clock, *, has_validation: bool, progress: bool
+) -> lightning.Trainer:
+    callbacks: list[Callback] = [
+        clock,
+        ModelCheckpoint(
+            folder / "checkpoints",
+            filename="epoch-{epoch:03d}",
+            auto_insert_metric_name=False,
+            monitor="epoch",
+            mode="max",
+            save_top_k=CHECKPOINTS_KEPT,
+            save_on_train_epoch_end=True,
+        ),
+    ]
+    if recipe.training.patience and has_validation:
+        callbacks.append(EarlyStopping("validation_loss", patience=recipe.training.patience))
+        callbacks.append(
+            ModelCheckpoint(folder / "checkpoints", filename="best", monitor="validation_loss", save_top_k=1)
+        )
+    if progress:
+        callbacks.append(RichProgressBar())
+    with _quiet():
+        return lightning.Trainer(
+            max_epochs=recipe.training.epochs,
+            callbacks=callbacks,
+            logger=[CSVLogger(folder, name="", version=""), TensorBoardLogger(folder, name="", version="tensorboard")],
+            default_root_dir=folder,
+            precision=recipe.training.precision,
+            gradient_clip_val=recipe.optimiser.gradient_clip or None,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=50,
+            deterministic="warn" if torch.cuda.is_available() else True,
+        )
+
+
+def _keep_best(recipe: Recipe, trainer: lightning.Trainer, module: CellTraining) -> None:
+    """After an early stop, go back to the weights of the best epoch."""
+    if not recipe.training.patience:
+        return
+    best = next(
+        (Path(callback.best_model_path) for callback in trainer.checkpoint_callbacks if callback.monitor == "validation_loss"),
+        None,
+    )
+    if best is not None and best.is_file():
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def _new_record(
+    recipe: Recipe, data: TrainingData, targets: Targets, used: NDArray[np.intp], command: str
+) -> RunRecord:
+    patients = [data.index.cells[row].patient for row in used]
+    known = all(patient is not None for patient in patients)
+    return RunRecord(
+        status="training",
+        command=command,
+        data_digest=data.index.digest,
+        split_digest=data.split_digest,
+        split_part=data.split_part,
+        recipe_digest=recipe.digest,
+        patients=sorted({patient for patient in patients if patient is not None}) if known else [],
+        patients_known=known,
+        counts={
+            "parasitized": int(targets.positive[used].sum()),
+            "uninfected": int((~targets.positive[used]).sum()),
+            "of_donors": int(data.labels.donor[used].sum()),
+            "left_out": len(data.train) - len(used),
+            "validation": len(data.validation),
+        },
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("giemsa", "torch", "lightning", "numpy", "opencv-python-headless")},
+        },
+    )
+
+
+def _start_folder(
+    folder: Path, recipe: Recipe, record: RunRecord, data: TrainingData, used: NDArray[np.intp]
+) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists: go on with --resume, or give another --output.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_file(folder / "recipe.toml") as partial:
+        partial.write_text(recipe.to_toml(), encoding="utf-8")
+    with replace_file(folder / "training_cells.csv") as partial:
+        lines = [f"{data.index.cells[row].file},{data.index.cells[row].sha256}\n" for row in used]
+        partial.write_text("file,sha256\n" + "".join(lines), encoding="utf-8")
+    write_record(folder, record)
+
+
+def _check_resumable(folder: Path, record: RunRecord) -> RunRecord:
+    previous = read_record(folder)
+    for what in ("recipe", "data", "split"):
+        name = f"{what}_digest"
+        if getattr(previous, name) != getattr(record, name):
+            raise RunError(f"{folder} cannot be resumed: it was begun with another {what}; give another --output.")
+    if previous.split_part != record.split_part:
+        raise RunError(f"{folder} cannot be resumed: it held back {previous.split_part!r}, not {record.split_part!r}.")
+    return previous
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Find the newest checkpoint that is whole."""
+    for path in sorted((folder / "checkpoints").glob("epoch-*.ckpt"), reverse=True):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
+            print(f"giemsa: {path.name} was not written to its end; going on from the one before.", file=sys.stderr)
+        else:
+            return path
+    return None
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801  used as a word
+    """Keep Lightning's advice on workers, loggers and devices off the user's terminal."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
