@@ -1,0 +1,92 @@
+"""Giemsa: does a red blood cell on a Giemsa-stained thin smear carry a malaria parasite?
+
+>>> import giemsa
+>>> giemsa.load().classify("cell.png")                         # doctest: +SKIP
+Verdict(image='cell.png', verdict='parasitized', p_parasitized=0.9987..., ...)
+
+For research and education: no diagnosis without a qualified professional.
+
+The names below are imported when they are first used (PEP 562), so that `import giemsa` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import os
+
+    from giemsa.classifier import Classifier
+    from giemsa.errors import (
+        DataError,
+        DownloadError,
+        GiemsaError,
+        GiemsaWarning,
+        MissingExtraError,
+        ModelError,
+        OutputError,
+        PictureError,
+        RecipeError,
+        RunError,
+        SourceError,
+        UsageError,
+    )
+    from giemsa.verdicts import DISCLAIMER, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DISCLAIMER",
+    "Classifier",
+    "DataError",
+    "DownloadError",
+    "GiemsaError",
+    "GiemsaWarning",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "PictureError",
+    "RecipeError",
+    "RunError",
+    "SourceError",
+    "UsageError",
+    "Verdict",
+    "load",
+]
+
+_HOME = {"Classifier": "giemsa.classifier", "Verdict": "giemsa.verdicts", "DISCLAIMER": "giemsa.verdicts"}
+
+
+def load(model: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Classifier:
+    """Open a model and return what classifies with it.
+
+    Parameters
+    ----------
+    model : path, optional
+        An ONNX file or a run folder; None means the embedded model.
+    threads : int, optional
+        Worker threads of `Classifier.classify_many`; None means one for each core that this process may use.
+
+    Returns
+    -------
+    Classifier
+
+    Raises
+    ------
+    ModelError
+        If the file is no model that this version can run.
+    """
+    from giemsa.classifier import Classifier  # noqa: PLC0415 - heavy, so not imported with the package
+
+    return Classifier(model, threads=threads)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in __all__:
+        return getattr(import_module(_HOME.get(name, "giemsa.errors")), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

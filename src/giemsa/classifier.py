@@ -1,0 +1,195 @@
+"""Pictures to verdicts: read, decode, resize and run, in order and in bounded memory.
+
+Pictures are taken in chunks of `CHUNK`. A chunk is one task for one of `threads` worker threads, which does all
+of it: reading, decoding, resizing, and one run of the model with a single thread of its own. Reading, OpenCV
+and ONNX Runtime give Python's lock away, so the threads run side by side, and nothing is handed from stage to
+stage. A few chunks are under way at a time; their verdicts come out in the order in which the pictures went in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from giemsa.errors import GiemsaError, PictureError, UsageError
+from giemsa.images import decode, from_pillow, resize, to_rgb
+from giemsa.model import Model, open_model
+from giemsa.sources import Source, printable, read_file
+from giemsa.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+CHUNK: Final = 64
+"""Cells of one task: enough to make Python's part small, few enough to be done within some 20 ms."""
+_AHEAD: Final = 2
+"""Chunks in the queue for each thread, so that none waits for the caller."""
+
+
+class Classifier:
+    """Says what cells are.
+
+    Parameters
+    ----------
+    model : Model or path, optional
+        A model, an ONNX file or a run folder; None means the embedded model.
+    threads : int, optional
+        Worker threads; None means one for each core that this process may use.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be opened or breaks the contract.
+    UsageError
+        If `threads` is below one.
+
+    Examples
+    --------
+    >>> import giemsa
+    >>> classifier = giemsa.load()                             # doctest: +SKIP
+    >>> classifier.classify("cell.png").verdict                # doctest: +SKIP
+    'uninfected'
+    """
+
+    def __init__(self, model: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}; expected 1 or more")
+        self.model = model if isinstance(model, Model) else open_model(model)
+        self.threads = threads if threads is not None else usable_cores()
+
+    def classify(self, picture: object) -> Verdict:
+        """Give the verdict on one picture.
+
+        Parameters
+        ----------
+        picture : path, bytes, ndarray, PIL.Image.Image or Source
+            A file's path, a whole file's bytes, pixels as `images.to_rgb` takes them, or a Pillow image.
+
+        Returns
+        -------
+        Verdict
+            `unreadable`, with the reason, where the picture cannot be read.
+
+        Raises
+        ------
+        UsageError
+            If it is none of these kinds, or an array of another dtype or shape.
+        """
+        return self._classify_chunk(0, [picture])[0]
+
+    def classify_many(self, pictures: Iterable[object]) -> Iterator[Verdict]:
+        """Give the verdicts on many pictures, in their order, lazily.
+
+        Parameters
+        ----------
+        pictures : iterable
+            Of whatever `classify` takes. Paths here are files; `sources.open_sources` opens folders, archives
+            and patterns. It is read a few hundred pictures ahead and never held whole.
+
+        Yields
+        ------
+        Verdict
+            One for each picture.
+        """
+        for verdicts in self.classify_batches(pictures):
+            yield from verdicts
+
+    def classify_batches(self, pictures: Iterable[object]) -> Iterator[list[Verdict]]:
+        """Give the same as `classify_many` in lists of up to `CHUNK` verdicts, as they come from the workers."""
+        stream = iter(pictures)
+        first = list(islice(stream, CHUNK))
+        if self.threads == 1 or len(first) < CHUNK:
+            start = 0
+            while first:
+                yield self._classify_chunk(start, first)
+                start += len(first)
+                first = list(islice(stream, CHUNK))
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="giemsa")
+        under_way: deque[Future[list[Verdict]]] = deque()
+        try:
+            start, chunk = 0, first
+            while chunk or under_way:
+                if chunk:
+                    under_way.append(pool.submit(self._classify_chunk, start, chunk))
+                    start += len(chunk)
+                    chunk = list(islice(stream, CHUNK))
+                if not chunk or len(under_way) > self.threads * _AHEAD:
+                    yield under_way.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _classify_chunk(self, start: int, pictures: list[object]) -> list[Verdict]:
+        size = self.model.card.input_size_px
+        cells = np.empty((len(pictures), size, size, 3), np.uint8)
+        names: list[str] = []
+        reasons: list[str | None] = []
+        readable = 0
+        for offset, picture in enumerate(pictures):
+            names.append(_name(picture, start + offset))
+            try:
+                cells[readable] = resize(_pixels(picture), size)
+            except PictureError as error:
+                reasons.append(str(error))
+            else:
+                reasons.append(None)
+                readable += 1
+        scored = iter(self._scored(cells[:readable]) if readable else ())
+        verdicts = []
+        for name, reason in zip(names, reasons, strict=True):
+            if reason is not None:
+                verdicts.append(Verdict(name, "unreadable", reason=reason))
+            else:
+                logit, p = next(scored)
+                label = "parasitized" if p >= self.model.card.threshold else "uninfected"
+                verdicts.append(Verdict(name, label, p, logit))  # type: ignore[arg-type]
+        return verdicts
+
+    def _scored(self, cells: NDArray[np.uint8]) -> Iterator[tuple[float, float]]:
+        logit = self.model.run(cells, evidence=False).logit
+        return zip(logit.tolist(), self.model.p_parasitized(logit).tolist(), strict=True)
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system can tell
+        return os.cpu_count() or 1
+
+
+def _pixels(picture: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+    if isinstance(picture, Source):
+        return decode(picture.read())
+    if isinstance(picture, np.ndarray):
+        return to_rgb(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return decode(bytes(picture))
+    if isinstance(picture, str | os.PathLike):
+        return decode(read_file(os.fsdecode(picture)))
+    if hasattr(picture, "getexif") and hasattr(picture, "convert"):  # a Pillow image, without importing Pillow
+        return from_pillow(picture)
+    raise UsageError(f"a picture is given as {type(picture).__name__}; expected a path, bytes, an array or a "
+                     "Pillow image")  # fmt: skip
+
+
+def _name(picture: Any, index: int) -> str:  # noqa: ANN401
+    """Name a picture by its file, or by its place in the stream where it has none."""
+    if isinstance(picture, Source):
+        return picture.name
+    if isinstance(picture, str | os.PathLike):
+        return printable(os.fsdecode(picture))
+    file = getattr(picture, "filename", None)
+    return printable(os.fsdecode(file)) if isinstance(file, str | os.PathLike) and file else f"#{index}"
+
+
+__all__ = ["CHUNK", "Classifier", "GiemsaError", "usable_cores"]
