@@ -1,4 +1,4 @@
-"""Giemsa: does a red blood cell on a Giemsa-stained thin smear carry a malaria parasite?
+"""Giemsa tells whether a red blood cell on a Giemsa-stained thin smear carries a malaria parasite.
 
 >>> import giemsa
 >>> giemsa.load().classify("cell.png")                         # doctest: +SKIP
@@ -77,7 +77,7 @@ def load(model: str | os.PathLike[str] | None = None, *, threads: int | None = N
     ModelError
         If the file is no model that this version can run.
     """
-    from giemsa.classifier import Classifier  # noqa: PLC0415 - heavy, so not imported with the package
+    from giemsa.classifier import Classifier
 
     return Classifier(model, threads=threads)
 

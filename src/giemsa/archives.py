@@ -104,9 +104,8 @@ class ZipArchive:
         if len(head) < _ENTRY.size or not head.startswith(b"PK\1\2"):
             raise SourceError(f"the directory of the archive {self.path} is damaged after {index:,} of "
                               f"{self.members:,} members")  # fmt: skip
-        (_, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment_length, _, _, _, offset) = (
-            _ENTRY.unpack(head)
-        )
+        _, _, _, flags, method, _, _, crc, packed, size, *lengths, _, _, _, offset = _ENTRY.unpack(head)
+        name_length, extra_length, comment_length = lengths
         name = file.read(name_length)
         extra = file.read(extra_length)
         file.seek(comment_length, os.SEEK_CUR)
@@ -183,9 +182,7 @@ def _sizes_64(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, i
             field = extra[start + 4 : start + 4 + length]
             values = [value for (value,) in struct.iter_unpack("<Q", field[: len(field) // 8 * 8])]
         start += 4 + length
-    size, packed, offset = (
-        values.pop(0) if value == _IN_64 and values else value for value in (size, packed, offset)
-    )
+    size, packed, offset = (values.pop(0) if value == _IN_64 and values else value for value in (size, packed, offset))
     return size, packed, offset
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from giemsa.errors import GiemsaError, PictureError, UsageError
+from giemsa.errors import PictureError, UsageError
 from giemsa.images import decode, from_pillow, resize, to_rgb
 from giemsa.model import Model, open_model
 from giemsa.sources import Source, printable, read_file
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
+
+    from giemsa.tables import RunRecord
 
 CHUNK: Final = 64
 """Cells of one task: enough to make Python's part small, few enough to be done within some 20 ms."""
@@ -63,6 +65,21 @@ class Classifier:
             raise UsageError(f"threads is {threads}; expected 1 or more")
         self.model = model if isinstance(model, Model) else open_model(model)
         self.threads = threads if threads is not None else usable_cores()
+
+    def record(self, *, command: str = "") -> RunRecord:
+        """Say what is used, for a report: model, digest, provider, threads, threshold, version and command."""
+        from giemsa import __version__
+        from giemsa.tables import RunRecord
+
+        return RunRecord(
+            model=self.model.card.name,
+            model_sha256=self.model.digest,
+            provider=self.model.provider,
+            threads=self.threads,
+            threshold=self.model.card.threshold,
+            giemsa=__version__,
+            command=command,
+        )
 
     def classify(self, picture: object) -> Verdict:
         """Give the verdict on one picture.
@@ -190,6 +207,3 @@ def _name(picture: Any, index: int) -> str:  # noqa: ANN401
         return printable(os.fsdecode(picture))
     file = getattr(picture, "filename", None)
     return printable(os.fsdecode(file)) if isinstance(file, str | os.PathLike) and file else f"#{index}"
-
-
-__all__ = ["CHUNK", "Classifier", "GiemsaError", "usable_cores"]

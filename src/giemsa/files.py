@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.errors import OutputError
+from giemsa.errors import GiemsaError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +76,8 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = True) -> Iterato
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
+        if isinstance(error, GiemsaError) or error.filename not in (None, os.fspath(beside)):
+            raise  # not about this file
         raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):

@@ -19,7 +19,7 @@ else goes through Pillow, which knows all the odd kinds.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from zlib import crc32
 
 import cv2
@@ -76,7 +76,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         raise PictureError(f"the PNG cannot be decoded: {error.err}") from error
     if bgr is None:
         raise PictureError("the PNG is damaged: its compressed pixels cannot be unpacked")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+    return _uint8(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr))
 
 
 def sniff(head: bytes) -> str:
@@ -202,13 +202,13 @@ def resize(rgb: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
         return rgb
     if (height >= size_px) == (width >= size_px):
         kernel = cv2.INTER_AREA if height >= size_px else cv2.INTER_LINEAR
-        return cv2.resize(rgb, (size_px, size_px), interpolation=kernel)
+        return _uint8(cv2.resize(rgb, (size_px, size_px), interpolation=kernel))
     # One axis shrinks and the other grows: OpenCV's area kernel is none then, so each axis is done by itself.
     if height > size_px:
-        rgb = cv2.resize(rgb, (width, size_px), interpolation=cv2.INTER_AREA)
+        rgb = _uint8(cv2.resize(rgb, (width, size_px), interpolation=cv2.INTER_AREA))
     else:
-        rgb = cv2.resize(rgb, (size_px, height), interpolation=cv2.INTER_AREA)
-    return cv2.resize(rgb, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+        rgb = _uint8(cv2.resize(rgb, (size_px, height), interpolation=cv2.INTER_AREA))
+    return _uint8(cv2.resize(rgb, (size_px, size_px), interpolation=cv2.INTER_LINEAR))
 
 
 def _is_plain_png(data: bytes) -> bool:
@@ -263,17 +263,10 @@ def _decode_with_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
 
 
 def _pillow_opener(kind: str) -> Any:  # noqa: ANN401
-    if kind == "PNG":
-        from PIL.PngImagePlugin import PngImageFile as Opener
-    elif kind == "JPEG":
-        from PIL.JpegImagePlugin import JpegImageFile as Opener
-    elif kind == "TIFF":
-        from PIL.TiffImagePlugin import TiffImageFile as Opener
-    elif kind == "BMP":
-        from PIL.BmpImagePlugin import BmpImageFile as Opener
-    else:
-        from PIL.WebPImagePlugin import WebPImageFile as Opener
-    return Opener
+    from importlib import import_module
+
+    name = kind if kind == "WebP" else kind.capitalize()
+    return getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
 
 
 def _pillow_to_rgb(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401
@@ -328,6 +321,11 @@ def _check_size(width: int, height: int) -> None:
         raise PictureError(f"the picture has no pixels: it is {width} x {height}")
     if width * height > MAX_PIXELS:
         raise PictureError(f"the picture has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
+
+
+def _uint8(array: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+    """Tell the type checker what OpenCV's annotations leave open."""
+    return cast("NDArray[np.uint8]", array)
 
 
 def _said(error: Exception) -> str:

@@ -206,7 +206,9 @@ def open_model(path: str | os.PathLike[str] | None = None, *, threads: int = 1) 
     file = _locate(path)
     try:
         if file.stat().st_size > MAX_MODEL_BYTES:
-            raise ModelError(f"the model {file} has {file.stat().st_size:,} bytes; at most {MAX_MODEL_BYTES:,} are read")
+            raise ModelError(
+                f"the model {file} has {file.stat().st_size:,} bytes; at most {MAX_MODEL_BYTES:,} are read"
+            )
         content = file.read_bytes()
     except OSError as error:
         raise ModelError(f"the model {file} cannot be read: {error.strerror or error}") from error

@@ -48,13 +48,13 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOC
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A picture that can be read.
+    r"""A picture that can be read.
 
     Attributes
     ----------
     name : str
         What it is called in results: a path, or the path of an archive and the path inside it. Bytes that are
-        no UTF-8, and control characters, are written as escapes (`\\xff`), so that it can always be printed.
+        no UTF-8, and control characters, are written as escapes (`\xff`), so that it can always be printed.
     read : callable
         Gives the bytes, or raises `PictureError`.
     """

@@ -1,0 +1,160 @@
+"""The command line: `giemsa COMMAND ...`.
+
+Each command is a module `giemsa.cli.NAME` with `HELP`, perhaps `EPILOG` (its examples), `add_arguments(parser)`
+and `run(args) -> exit status`. Only the module of the command that is asked for is imported, and that module
+imports its heavy parts inside `run`, so that `giemsa classify` does not wait for PyTorch, nor `--help` for
+anything.
+
+Exit status: 0; 1 where something was unreadable; 2 for wrong use, or where a result could not be made or
+written; 130 after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from giemsa.errors import GiemsaError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: Final[dict[str, str]] = {
+    "classify": "say of cells whether they are parasitized",
+    "demo": "classify two dozen cells, to see that everything works",
+    "data": "download, describe and split labelled cells",
+    "train": "train a recipe on labelled cells",
+    "crossval": "cross-validate a recipe, patients grouped",
+    "evaluate": "measure a model on labelled cells",
+    "export": "write a finished run as one ONNX file",
+}
+"""Every command and its line in `giemsa --help`."""
+
+EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "export"), "lab")
+"""The extra that a command needs beyond the base installation."""
+
+INTERRUPTED: Final = 130
+WRONG_USE: Final = 2
+_BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and leave with exit status 2."""
+        self.exit(WRONG_USE, f"{self.prog}: {message}; `{self.prog} --help` tells more\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments without the program's name; None means those of this process.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is escaped, not a crash
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in arguments
+    try:
+        return _run(arguments)
+    except SystemExit as stop:  # argparse has said what there is to say
+        return stop.code if isinstance(stop.code, int) else WRONG_USE
+    except BrokenPipeError:
+        # Whoever read the output has closed it (`| head`). Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("giemsa: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except GiemsaError as error:
+        if debug:
+            raise
+        print(f"giemsa: {error}", file=sys.stderr)
+        return WRONG_USE
+
+
+def _run(arguments: list[str]) -> int:
+    name = next((argument for argument in arguments if argument != "--debug"), None)
+    if name not in COMMANDS:
+        return _run_without_command(arguments)
+    arguments.remove(name)
+    try:
+        command = import_module(f"giemsa.cli.{name}")
+        parser = Parser(
+            prog=f"giemsa {name}",
+            description=_sentence(command.HELP),
+            epilog=getattr(command, "EPILOG", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(parser)
+        parser.add_argument("--debug", action="store_true", help="show where an error came from")
+        parsed = parser.parse_args(arguments)
+        parsed.command_line = _command_line(name, arguments)
+        return int(command.run(parsed))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if isinstance(error, GiemsaError) or missing in ("", "giemsa") or name not in EXTRAS:
+            raise
+        raise MissingExtraError(
+            f"`giemsa {name}` needs {missing}, which is not installed; install it with: "
+            f"pip install 'giemsa[{EXTRAS[name]}]'"
+        ) from error
+
+
+def _run_without_command(arguments: list[str]) -> int:
+    width = max(map(len, COMMANDS)) + 2
+    parser = Parser(
+        prog="giemsa",
+        usage="giemsa COMMAND ... [--help]",
+        description="Does a red blood cell on a Giemsa-stained thin smear carry a malaria parasite?",
+        epilog="commands:\n"
+        + "".join(f"  {name:<{width}}{text}\n" for name, text in COMMANDS.items())
+        + "\nexamples:\n  giemsa classify cells/\n  giemsa classify cells.zip --output verdicts.csv\n\n"
+        + _disclaimer(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    parsed, _ = parser.parse_known_args(arguments)
+    if parsed.version:
+        from giemsa import __version__
+
+        print(f"giemsa {__version__}")
+        return 0
+    if parsed.command is not None:
+        parser.error(f"there is no command {parsed.command!r}; expected one of {', '.join(COMMANDS)}")
+    parser.print_help()
+    return 0 if not arguments else WRONG_USE
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _command_line(name: str, arguments: list[str]) -> str:
+    from shlex import quote
+
+    return " ".join(["giemsa", name, *map(quote, arguments)])
+
+
+def _disclaimer() -> str:
+    from giemsa.verdicts import DISCLAIMER
+
+    return DISCLAIMER

@@ -1,0 +1,244 @@
+"""`giemsa classify`: say of cells whether they are parasitized."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from giemsa.cli import INTERRUPTED
+from giemsa.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
+
+    from giemsa.classifier import Classifier
+    from giemsa.pictures import ContactSheet
+    from giemsa.sources import Source
+    from giemsa.tables import RunRecord, Summary, Table
+    from giemsa.verdicts import Verdict
+
+    Pairs: TypeAlias = list[tuple[Source, Verdict]]
+
+HELP = "say of cells whether they are parasitized"
+EPILOG = """examples:
+  giemsa classify cells/
+  giemsa classify cells.zip --output verdicts.csv --sheet sheet.png
+
+Exit status: 0; 1 where something was unreadable; 2 for wrong use.
+For research and education: no diagnosis without a qualified professional.
+"""
+_COUNT_AT_MOST = 200_000  # pictures counted ahead for a progress bar; more than that, and it shows no end
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="files, folders, patterns, zip archives; - reads a list from standard input",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the verdicts to a .csv, .jsonl or .parquet")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
+    again.add_argument("--force", action="store_true", help="replace files that are there already")
+    parser.add_argument("--sheet", metavar="FILE.png", help="draw a contact sheet of the cells and their verdicts")
+    parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
+    parser.add_argument("--threads", type=int, metavar="N", help="worker threads (default: one for each core)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify."""
+    _check_outputs(args)
+    from giemsa.sources import open_sources
+
+    sources = open_sources(args.paths, note=_note)
+    import cv2
+
+    from giemsa.classifier import Classifier
+    from giemsa.tables import Summary
+
+    cv2.setNumThreads(1)  # each worker decodes and resizes by itself
+    classifier = Classifier(args.model, threads=args.threads)
+    record = classifier.record(command=args.command_line)
+    summary = Summary()
+    sheet = _sheet(args)
+    with ExitStack() as stack:
+        table = _open_table(args, record, stack)
+        advance = _progress(args, stack)
+        try:
+            for pairs in _verdicts(args, classifier, sources, table):
+                summary.add(verdict for _, verdict in pairs)
+                if sheet is not None:
+                    sheet.add(pairs)
+                advance(len(pairs))
+            if table is not None:
+                table.finish(summary)
+        except KeyboardInterrupt:
+            _say_interrupted(args, table)
+            return INTERRUPTED
+    if sheet is not None:
+        from giemsa.pictures import write_png
+
+        write_png(args.sheet, sheet.draw([summary.sentence(), record.sentence()]))
+    _report(args, summary, record)
+    return 1 if summary.unreadable else 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse wrong use before anything is opened."""
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"--threads is {args.threads}; expected 1 or more")
+    if args.resume and not args.output:
+        raise UsageError("--resume needs --output, the table to go on with")
+    if args.output:
+        from giemsa.tables import check_table
+
+        check_table(args.output, force=args.force, resume=args.resume)
+    if args.sheet:
+        from giemsa.files import check_output
+
+        if not args.sheet.lower().endswith(".png"):
+            raise UsageError(f"the contact sheet {args.sheet} would be a PNG; expected a name that ends in .png")
+        check_output(args.sheet, force=args.force)
+
+
+def _verdicts(
+    args: argparse.Namespace, classifier: Classifier, sources: Iterator[Source], table: Table | None
+) -> Iterator[Pairs]:
+    """Give pictures and verdicts, first those that the table has already, and put new ones where they belong."""
+    if table is None:
+        write = _printer(as_json=args.json)
+    else:
+        yield from _existing(table, sources, args.output)
+        write = table.write
+    waiting: deque[Source] = deque()
+
+    def remembered() -> Iterator[Source]:
+        for source in sources:
+            waiting.append(source)
+            yield source
+
+    for verdicts in classifier.classify_batches(remembered()):
+        write(verdicts)
+        yield [(waiting.popleft(), verdict) for verdict in verdicts]
+
+
+def _existing(table: Table, sources: Iterator[Source], output: str) -> Iterator[Pairs]:
+    for verdict in table.existing():
+        source = next(sources, None)
+        if source is None or source.name != verdict.image:
+            there = "there are no more pictures" if source is None else f"the picture there is {source.name}"
+            raise OutputError(
+                f"cannot resume {output}: row {table.rows:,} is of {verdict.image} and {there}; "
+                "give the same pictures in the same order, or start anew with --force"
+            )
+        yield [(source, verdict)]
+
+
+def _printer(*, as_json: bool) -> Callable[[Sequence[Verdict]], None]:
+    from giemsa.tables import TEXT_HEADER, rows_as_json_lines, rows_as_text
+
+    colour = _in_colour()
+    if not as_json:
+        print(TEXT_HEADER, end="")
+
+    def write(verdicts: Sequence[Verdict]) -> None:
+        print(rows_as_json_lines(verdicts) if as_json else rows_as_text(verdicts, colour=colour), end="", flush=True)
+
+    return write
+
+
+def _open_table(args: argparse.Namespace, record: RunRecord, stack: ExitStack) -> Table | None:
+    if not args.output:
+        return None
+    from giemsa.tables import open_table
+
+    return stack.enter_context(open_table(args.output, record, force=args.force, resume=args.resume))
+
+
+def _sheet(args: argparse.Namespace) -> ContactSheet | None:
+    if not args.sheet:
+        return None
+    from giemsa.pictures import ContactSheet
+
+    return ContactSheet()
+
+
+def _progress(args: argparse.Namespace, stack: ExitStack) -> Callable[[int], None]:
+    """Show progress on standard error where that is a terminal and the verdicts go elsewhere."""
+    if not sys.stderr.isatty() or (not args.output and sys.stdout.isatty()):
+        return lambda _count: None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = stack.enter_context(
+        Progress(
+            TextColumn("classify"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+    )
+    task = bar.add_task("classify", total=_count(args.paths), rate="")
+
+    def advance(count: int) -> None:
+        speed = bar.tasks[0].speed
+        bar.update(task, advance=count, rate=f"{speed:,.0f}/s" if speed else "")
+
+    return advance
+
+
+def _count(paths: Sequence[str]) -> int | None:
+    """Count pictures for the bar; None where that would take long, or a list can be read only once."""
+    from itertools import islice
+
+    from giemsa.sources import open_sources
+
+    if "-" in paths:
+        return None
+    count = sum(1 for _ in islice(open_sources(paths), _COUNT_AT_MOST))
+    return count if count < _COUNT_AT_MOST else None
+
+
+def _report(args: argparse.Namespace, summary: Summary, record: RunRecord) -> None:
+    """Sum up: after the verdicts, or on standard error where they went to a file."""
+    written = [path for path in (args.output, args.sheet) if path]
+    if args.json:
+        import json
+
+        print(json.dumps({"summary": summary.to_dict(), "written": written} | record.to_dict(), ensure_ascii=False))
+        return
+    from giemsa.verdicts import DISCLAIMER
+
+    stream = sys.stderr if args.output else sys.stdout
+    lines = [summary.sentence(), record.sentence(), DISCLAIMER]
+    if written:
+        lines.insert(2, f"Written: {', '.join(written)}.")
+    print(*([] if args.output else [""]), *lines, sep="\n", file=stream)
+
+
+def _say_interrupted(args: argparse.Namespace, table: Table | None) -> None:
+    if table is None:
+        said = "the verdicts above are complete"
+    elif args.output.lower().endswith(".parquet"):
+        said = "nothing was written, since Parquet is only complete at the end; .csv and .jsonl can be resumed"
+    else:
+        said = f"{table.rows:,} rows are complete in {args.output}; go on with --resume"
+    print(f"giemsa: interrupted: {said}", file=sys.stderr)
+
+
+def _note(sentence: str) -> None:
+    print(f"giemsa: {sentence}", file=sys.stderr)
+
+
+def _in_colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -1,0 +1,489 @@
+"""Verdicts to terminal, CSV, JSON lines and Parquet.
+
+The columns are `image, verdict, p_parasitized, novelty, reason`, in this order, everywhere. Probabilities are
+written with all their digits, so that each format gives back the same number.
+
+CSV and JSON lines grow row by row and reach the disk batch by batch. Beside them stands a record,
+`FILE.run.json`: the model's digest, provider, threads, threshold and command, and at the end the counts. A
+table is resumed only if its record names the same model and its rows name the same pictures in the same order;
+a last row that was torn is dropped. Parquet cannot be read until it is finished, so it appears when the command
+ends, with the same record in its metadata under `giemsa`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+
+from giemsa.errors import MissingExtraError, OutputError, UsageError
+from giemsa.files import check_output, replace_file, write_file
+from giemsa.verdicts import DISCLAIMER, VERDICTS, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+
+COLUMNS: Final = ("image", "verdict", "p_parasitized", "novelty", "reason")
+SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
+_ROW_GROUP: Final = 65_536
+"""Rows that Parquet holds back at a time (some 10 MB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What was used to make verdicts; stands in every report of them.
+
+    Attributes
+    ----------
+    model : str
+        The model's name.
+    model_sha256 : str
+        The digest of its file.
+    provider : str
+        What computed: ONNX Runtime's name of it.
+    threads : int
+        Worker threads.
+    threshold : float
+        `parasitized` means that p_parasitized is at least this.
+    giemsa : str
+        Version of this program.
+    command : str
+        The command line.
+    """
+
+    model: str
+    model_sha256: str
+    provider: str
+    threads: int
+    threshold: float
+    giemsa: str
+    command: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON takes."""
+        return {
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "provider": self.provider,
+            "threads": self.threads,
+            "threshold": self.threshold,
+            "giemsa": self.giemsa,
+            "command": self.command,
+            "disclaimer": DISCLAIMER,
+        }
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        return (
+            f"Model {self.model} (SHA-256 {self.model_sha256[:12]}), {self.provider}, {threads}; "
+            f"parasitized where p_parasitized >= {self.threshold:.6g}."
+        )
+
+
+@dataclass(slots=True)
+class Summary:
+    """How many cells got which verdict."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
+
+    def add(self, verdicts: Iterable[Verdict]) -> None:
+        """Count some more."""
+        for verdict in verdicts:
+            self.counts[verdict.verdict] += 1
+
+    @property
+    def cells(self) -> int:
+        """All pictures, the unreadable ones too."""
+        return sum(self.counts.values())
+
+    @property
+    def unreadable(self) -> int:
+        """Pictures without a verdict."""
+        return self.counts["unreadable"]
+
+    def to_dict(self) -> dict[str, int]:
+        """Give what JSON takes: all pictures, and the verdicts that were given or can be."""
+        always = ("parasitized", "uninfected", "unreadable")
+        return {"cells": self.cells} | {k: n for k, n in self.counts.items() if n or k in always}
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        counts = self.to_dict()
+        cells = counts.pop("cells")
+        named = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+        return f"{cells:,} cell{'s' if cells != 1 else ''}: {named}."
+
+
+class Table(Protocol):
+    """A file of verdicts that is being written."""
+
+    rows: int
+
+    def __enter__(self) -> Table: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def existing(self) -> Iterator[Verdict]:
+        """Give the rows that were there before, from the first; to be read to the end before `write`."""
+
+    def write(self, verdicts: Sequence[Verdict]) -> None:
+        """Append rows."""
+
+    def finish(self, summary: Summary) -> None:
+        """Say that all rows are there."""
+
+
+def table_suffix(path: str | os.PathLike[str]) -> str:
+    """Tell the format of a table by the ending of its name.
+
+    Raises
+    ------
+    UsageError
+        If it is none of `SUFFIXES`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"the output {os.fspath(path)} ends in {suffix or 'nothing'}; expected "
+                         f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")  # fmt: skip
+    return suffix
+
+
+def check_table(path: str | os.PathLike[str], *, force: bool = False, resume: bool = False) -> None:
+    """Refuse a table that cannot be written or resumed, before any work.
+
+    Raises
+    ------
+    UsageError
+        If the format is unknown, or one that cannot be resumed.
+    OutputError
+        If the file is there already, or its folder is not.
+    MissingExtraError
+        If Parquet is asked for and pyarrow is not installed.
+    """
+    suffix = table_suffix(path)
+    if suffix == ".parquet":
+        if resume:
+            raise UsageError(f"the output {os.fspath(path)} cannot be resumed, since Parquet is only complete at the "
+                             "end; use .csv or .jsonl")  # fmt: skip
+        _import_pyarrow()
+    check_output(path, force=force or resume)
+
+
+def open_table(path: str | os.PathLike[str], record: RunRecord, *, force: bool = False, resume: bool = False) -> Table:
+    """Open a table of verdicts for writing.
+
+    Parameters
+    ----------
+    path : path
+        Ends in `.csv`, `.jsonl` or `.parquet`.
+    record : RunRecord
+        What makes the verdicts.
+    force : bool
+        Whether an existing file is replaced.
+    resume : bool
+        Whether an existing file is gone on with; where there is none, a new one is begun.
+
+    Returns
+    -------
+    Table
+        A context manager. After `resume`, read `existing` to its end before the first `write`.
+
+    Raises
+    ------
+    UsageError, OutputError, MissingExtraError
+        As `check_table`; and `OutputError` if the rows that are there come from another model.
+    """
+    check_table(path, force=force, resume=resume)
+    path = Path(path)
+    if table_suffix(path) == ".parquet":
+        return _ParquetTable(path, record)
+    return _RowTable(path, record, resume=resume)
+
+
+def record_path(path: str | os.PathLike[str]) -> Path:
+    """Name the record that stands beside a table: `verdicts.csv.run.json` beside `verdicts.csv`."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.run.json")
+
+
+def rows_as_text(verdicts: Iterable[Verdict], *, colour: bool = False) -> str:
+    """Format verdicts as lines for a terminal: verdict, p_parasitized, image, and why it is unreadable."""
+    lines = []
+    for v in verdicts:
+        word = f"{v.verdict.replace('_', ' '):<14}"
+        if colour:
+            word = f"\x1b[{_TERMINAL_COLOURS.get(v.verdict, '33')}m{word}\x1b[0m"
+        lines.append(f"{word}{_rounded(v.p_parasitized):>13}  {v.image}{': ' if v.reason else ''}{v.reason}\n")
+    return "".join(lines)
+
+
+TEXT_HEADER: Final = f"{'verdict':<14}{'p_parasitized':>13}  image\n"
+
+# Vermilion and blue are told apart by people who do not tell red from green; the word stands there besides.
+_TERMINAL_COLOURS = {"parasitized": "1;38;5;166", "uninfected": "38;5;32", "unreadable": "38;5;245"}
+
+
+def rows_as_json_lines(verdicts: Iterable[Verdict]) -> str:
+    """Format verdicts as JSON, one object a line."""
+    return "".join(
+        json.dumps(
+            {
+                "image": v.image,
+                "verdict": v.verdict,
+                "p_parasitized": v.p_parasitized,
+                "novelty": v.novelty,
+                "reason": v.reason,
+            },
+            ensure_ascii=False,
+        )
+        + "\n"
+        for v in verdicts
+    )
+
+
+def rows_as_csv(verdicts: Iterable[Verdict]) -> str:
+    """Format verdicts as CSV rows, without the header."""
+    import csv
+    from io import StringIO
+
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        (
+            v.image,
+            v.verdict,
+            "" if v.p_parasitized is None else repr(v.p_parasitized),
+            "" if v.novelty is None else repr(v.novelty),
+            v.reason,
+        )
+        for v in verdicts
+    )
+    return text.getvalue()
+
+
+class _RowTable:
+    """A table of lines; each `write` is on disk, or taken back, when it returns."""
+
+    def __init__(self, path: Path, record: RunRecord, *, resume: bool) -> None:
+        self.path = path
+        self.rows = 0
+        self._record = record
+        self._csv = path.suffix.lower() == ".csv"
+        self._resumed = resume and path.exists()
+        self._end = 0
+        if self._resumed:
+            self._check_record()
+        try:
+            self._file = path.open("r+b" if self._resumed else "wb", buffering=0)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        if not self._resumed:
+            self._begin()
+
+    def __enter__(self) -> _RowTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def existing(self) -> Iterator[Verdict]:
+        if not self._resumed:
+            return
+        with self.path.open("rb") as file:
+            lines = _CompleteLines(file)
+            self._end = 0
+            for row in self._csv_rows(lines) if self._csv else self._json_rows(lines):
+                self._end = lines.end
+                self.rows += 1
+                yield row
+        self._cut()
+        self._begin()
+
+    def write(self, verdicts: Sequence[Verdict]) -> None:
+        self._append(rows_as_csv(verdicts) if self._csv else rows_as_json_lines(verdicts))
+        self.rows += len(verdicts)
+
+    def finish(self, summary: Summary) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._failed(error) from error
+        self._write_record(complete=True, summary=summary)
+
+    def _begin(self) -> None:
+        self._write_record(complete=False)
+        if self._csv and self._end == 0:
+            self._append(",".join(COLUMNS) + "\n")
+
+    def _append(self, text: str) -> None:
+        rest = memoryview(text.encode())
+        size = len(rest)
+        try:
+            self._file.seek(self._end)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._cut()
+            raise self._failed(error) from error
+        self._end += size
+
+    def _cut(self) -> None:
+        """Take back what stands behind the last complete row."""
+        with suppress(OSError):
+            self._file.truncate(self._end)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self.path}: {error.strerror or error}; {self.rows:,} rows are complete, "
+                           "so make room and go on with --resume")  # fmt: skip
+
+    def _csv_rows(self, lines: _CompleteLines) -> Iterator[Verdict]:
+        import csv
+
+        reader = csv.reader(lines, strict=True)
+        try:
+            for number, row in enumerate(reader):
+                if number == 0:
+                    if tuple(row) != COLUMNS:
+                        raise self._no_table(f"its first line is not {','.join(COLUMNS)}")
+                    self._end = lines.end
+                elif len(row) != len(COLUMNS):
+                    raise self._no_table(f"row {number:,} has {len(row)} columns instead of {len(COLUMNS)}")
+                else:
+                    yield self._verdict(dict(zip(COLUMNS, row, strict=True)), number)
+        except csv.Error as error:
+            raise self._no_table(f"it is no CSV: {error}") from error
+
+    def _json_rows(self, lines: _CompleteLines) -> Iterator[Verdict]:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise self._no_table(f"line {number:,} is no JSON") from error
+            if not isinstance(row, dict) or set(row) != set(COLUMNS):
+                raise self._no_table(f"line {number:,} has not the columns {', '.join(COLUMNS)}")
+            yield self._verdict(row, number)
+
+    def _verdict(self, row: dict[str, Any], number: int) -> Verdict:
+        try:
+            if row["verdict"] not in VERDICTS:
+                raise ValueError(f"an unknown verdict {row['verdict']!r}")
+            p, novelty = (None if row[key] in ("", None) else float(row[key]) for key in ("p_parasitized", "novelty"))
+            return Verdict(str(row["image"]), row["verdict"], p, None, novelty, str(row["reason"]))
+        except (TypeError, ValueError) as error:
+            raise self._no_table(f"row {number:,} has {error}") from error
+
+    def _no_table(self, what: str) -> OutputError:
+        return OutputError(f"cannot resume {self.path}: {what}; start anew with --force or name another output")
+
+    def _check_record(self) -> None:
+        beside = record_path(self.path)
+        try:
+            digest = json.loads(beside.read_text(encoding="utf-8"))["model_sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._no_table(f"its record {beside.name}, which names the model of its rows, is missing or "
+                                 "damaged") from error  # fmt: skip
+        if digest != self._record.model_sha256:
+            raise self._no_table(f"its rows come from the model with SHA-256 {str(digest)[:12]} and this one has "
+                                 f"{self._record.model_sha256[:12]}")  # fmt: skip
+
+    def _write_record(self, *, complete: bool, summary: Summary | None = None) -> None:
+        content = {"table": self.path.name, "complete": complete} | self._record.to_dict()
+        if summary is not None:
+            content["counts"] = summary.to_dict()
+        write_file(record_path(self.path), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+class _CompleteLines:
+    """The lines of a file that end in a newline, as text; `end` is the offset behind the last one given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.end = 0
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            if not line.endswith(b"\n"):  # torn: the last one
+                return
+            self.end += len(line)
+            yield line.decode("utf-8", "replace")
+
+
+class _ParquetTable:
+    """A Parquet file, written beside its place and renamed when it is finished."""
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        self._pa, self._parquet = _import_pyarrow()
+        self.path = path
+        self.rows = 0
+        self._record = record
+        self._held: list[Verdict] = []
+        self._finished = False
+        self._stack = ExitStack()
+        text, number = self._pa.string(), self._pa.float64()
+        self._schema = self._pa.schema(
+            list(zip(COLUMNS, (text, text, number, number, text), strict=True)),
+            metadata={"giemsa": json.dumps(record.to_dict())},
+        )
+
+    def __enter__(self) -> _ParquetTable:
+        beside = self._stack.enter_context(replace_file(self.path))
+        try:
+            self._writer = self._parquet.ParquetWriter(beside, self._schema)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and not self._finished:
+            error = OutputError(f"{self.path} was not finished")
+            kind = OutputError
+        if error is not None:
+            with suppress(OSError):
+                self._writer.close()
+        self._stack.__exit__(kind, error, trace)
+
+    def existing(self) -> Iterator[Verdict]:
+        return iter(())
+
+    def write(self, verdicts: Sequence[Verdict]) -> None:
+        self._held.extend(verdicts)
+        self.rows += len(verdicts)
+        if len(self._held) >= _ROW_GROUP:
+            self._flush()
+
+    def finish(self, summary: Summary) -> None:
+        self._flush()
+        self._writer.add_key_value_metadata({"giemsa_counts": json.dumps(summary.to_dict())})
+        self._writer.close()
+        self._finished = True
+
+    def _flush(self) -> None:
+        columns = [self._pa.array([getattr(v, name) for v in self._held], self._schema.field(name).type)
+                   for name in COLUMNS]  # fmt: skip
+        self._writer.write_table(self._pa.Table.from_arrays(columns, schema=self._schema))
+        self._held.clear()
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("Parquet needs pyarrow, which is not installed; install it with: "
+                                "pip install 'giemsa[parquet]', or write .csv or .jsonl") from error  # fmt: skip
+    return pyarrow, pyarrow.parquet
+
+
+def _rounded(p: float | None) -> str:
+    """Show a probability with four digits, and never a certainty that is none."""
+    if p is None:
+        return "-"
+    return "<0.0001" if p < 0.0001 else ">0.9999" if p > 0.9999 else f"{p:.4f}"
