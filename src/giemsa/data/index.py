@@ -279,7 +279,8 @@ def _list_pictures(root: Path) -> tuple[list[PurePosixPath], list[str]]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
-                entries = [(entry.name, entry.is_dir()) for entry in listing if not entry.name.startswith((".", "__"))]
+                shown = [entry for entry in listing if not entry.name.startswith((".", "__"))]
+                entries = [(entry.name, _is_folder(entry)) for entry in shown]
         except OSError as error:
             if folder == root:
                 message = f"{root}: the folder cannot be listed ({error.strerror}); check its permissions"
@@ -292,6 +293,13 @@ def _list_pictures(root: Path) -> tuple[list[PurePosixPath], list[str]]:
             elif name.lower().endswith(tuple(SUFFIXES)):
                 pictures.append(relative / name)
     return sorted(pictures, key=str), notes
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _siblings(files: Sequence[PurePosixPath]) -> dict[str, set[str]]:
