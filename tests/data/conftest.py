@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDERS = {"parasitized": "Parasitized", "uninfected": "Uninfected"}
 

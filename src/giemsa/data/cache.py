@@ -104,7 +104,7 @@ def hold_lock(path: Path) -> Iterator[None]:
         If `filelock` is not installed.
     """
     try:
-        from filelock import FileLock  # noqa: PLC0415 - of the extra lab
+        from filelock import FileLock
     except ImportError as error:
         message = "sharing data between processes needs filelock; install it with: pip install 'giemsa[lab]'"
         raise MissingExtraError(message) from error
