@@ -18,6 +18,12 @@ import pytest
 from giemsa.demo import DemoCell
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    """Reach the servers on this machine directly, whatever proxy it has for others."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
 @dataclass
 class Site:
     """What a server serves, how it behaves, and what it was asked for."""
@@ -169,7 +175,7 @@ def cells():
         label = ("parasitized", "uninfected")[seed % 2]
         listed.append(
             DemoCell(
-                member=f"cell_images/{label.capitalize()}/some_{seed}.png",
+                member=f"cell_images/{label.capitalize()}/C{seed}P1thinF_IMG_1_cell_{seed}.png",
                 kind="easy",
                 label=label,
                 reviewed=label,
@@ -205,7 +211,7 @@ def _add(archive, seed, replace, without):
     if seed not in without:
         label = ("Parasitized", "Uninfected")[seed % 2]
         data = (replace or {}).get(seed) or png(picture(seed))
-        archive.writestr(f"cell_images/{label}/some_{seed}.png", data)
+        archive.writestr(f"cell_images/{label}/C{seed}P1thinF_IMG_1_cell_{seed}.png", data)
 
 
 @pytest.fixture

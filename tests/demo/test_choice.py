@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from giemsa.demo import Known, choose_cells
 from giemsa.demo import choice as choice_module
-from giemsa.demo import choose_cells
 from giemsa.demo import fetch as fetch_module
 from giemsa.errors import SourceError
 
@@ -41,7 +43,7 @@ def test_real_cells_come_from_the_network_first_and_from_the_cache_then(serve, p
         assert [(source.name, source.read()) for source in choice.sources] == [
             (cell.name, png_of(seed)) for seed, cell in enumerate(cells)
         ]
-        assert list(choice.real.values()) == list(cells)
+        assert [choice.known[cell.name].label for cell in cells] == [cell.label for cell in cells]
 
 
 def test_that_they_could_not_be_kept_is_said(serve, pack, tmp_path):
@@ -57,8 +59,8 @@ def test_drawn_cells_are_taken_where_there_is_no_network_and_it_says_so(tmp_path
     assert choice.why.startswith("no answer from nowhere.invalid (")
     names = [source.name for source in choice.sources]
     assert len(names) == 32
-    assert all("drawn_" in name for name in names)
-    assert not choice.real
+    assert all(name.startswith("drawn_") for name in names)
+    assert all(f"drawn_{choice.known[name].label}_" in name for name in names)
 
 
 def test_drawn_cells_are_taken_where_the_server_serves_something_else(serve, tmp_path):
@@ -70,7 +72,7 @@ def test_drawn_cells_are_found_in_an_installed_package_too(monkeypatch, tmp_path
     (tmp_path / "drawn_uninfected_plain_01.png").write_bytes(png_of(0))
     monkeypatch.setattr(choice_module, "_INSTALLED", tmp_path)
     choice = choose_cells(archive="https://nowhere.invalid/x.zip", folder=tmp_path)
-    assert [source.name for source in choice.sources] == [str(tmp_path / "drawn_uninfected_plain_01.png")]
+    assert [source.name for source in choice.sources] == ["drawn_uninfected_plain_01.png"]
 
 
 def test_that_the_drawn_cells_are_missing_is_an_error(monkeypatch, tmp_path):
@@ -78,3 +80,17 @@ def test_that_the_drawn_cells_are_missing_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(choice_module, "_IN_CLONE", tmp_path / "b")
     with pytest.raises(SourceError, match=r"the drawn cells are neither in .* nor in .*; install Giemsa again"):
         choose_cells(archive="https://nowhere.invalid/x.zip", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "words"),
+    [
+        ({}, "uninfected", "uninfected (easy)"),
+        ({"kind": "hard"}, "uninfected", "uninfected (hard)"),
+        ({"kind": "hard", "reviewed": "parasitized", "donor": True}, "uninfected", "uninfected (donor)"),
+        ({"kind": "disputed", "reviewed": "parasitized"}, None, "disputed: uninfected, parasitized"),
+    ],
+)
+def test_what_is_known_of_a_real_cell_is_its_label_unless_nobody_knows(cells, changes, label, words):
+    known = Known.of_real(dataclasses.replace(cells[1], **changes))
+    assert (known.label, known.words) == (label, words)

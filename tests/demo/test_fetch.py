@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import stat
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from giemsa.errors import DownloadError
 def test_the_list_names_two_dozen_cells_of_as_many_patients_and_of_every_kind():
     cells = real_cells()
     assert len({cell.member for cell in cells}) == len({cell.sha256 for cell in cells}) == 24
-    assert len({cell.name.split("_IMG_")[0] for cell in cells}) == 24
+    assert len({cell.patient for cell in cells}) == 24
     assert [cell.kind for cell in cells] == ["easy"] * 12 + ["hard"] * 6 + ["disputed"] * 6
     for kind in ("easy", "hard", "disputed"):
         assert {cell.label for cell in cells if cell.kind == kind} == {"parasitized", "uninfected"}
@@ -41,12 +41,13 @@ def test_the_archive_is_the_official_one():
 
 
 @pytest.mark.shared
-def test_the_digests_are_those_of_the_official_pixels():
-    folder = Path(os.environ.get("GIEMSA_CELLS", ""))
-    if not os.environ.get("GIEMSA_CELLS"):
-        pytest.skip("the real cells are not here: GIEMSA_CELLS names the folder with Parasitized/ and Uninfected/")
-    for cell in real_cells():
-        cell.check((folder / cell.label.capitalize() / cell.name).read_bytes())
+def test_the_digests_are_those_of_the_official_pixels(shared_data):
+    wanted = {str(Path(cell.member).relative_to("cell_images").with_suffix(".webp")): cell for cell in real_cells()}
+    with tarfile.open(shared_data / "cells.tar") as archive:
+        for member in archive:
+            if (cell := wanted.pop(member.name, None)) is not None:
+                cell.check(archive.extractfile(member).read())
+    assert not wanted
 
 
 def test_the_cells_come_out_of_the_archive_by_a_request_each(serve, pack, cells, tmp_path, png_of):
@@ -126,18 +127,18 @@ def refusal(site, cells, folder):
 
 def test_an_archive_that_lacks_a_cell_is_refused(serve, pack, cells, tmp_path):
     message = refusal(serve(pack(without=(3,))), cells, tmp_path)
-    assert message.startswith("cell_images/Uninfected/some_3.png is not in http://127.0.0.1:")
+    assert message.startswith("cell_images/Uninfected/C3P1thinF_IMG_1_cell_3.png is not in http://127.0.0.1:")
 
 
 def test_other_pixels_under_the_right_name_are_refused_and_not_kept(serve, pack, cells, tmp_path, png_of):
     message = refusal(serve(pack(replace={0: png_of(9)})), cells, tmp_path)
-    assert message.startswith("the 64 x 69 pixels of cell_images/Parasitized/some_0.png have SHA-256 ")
+    assert message.startswith("the 64 x 69 pixels of cell_images/Parasitized/C0P1thinF_IMG_1_cell_0.png have SHA-256 ")
     assert not list(tmp_path.iterdir())
 
 
 def test_something_that_is_no_picture_is_refused(serve, pack, cells, tmp_path):
     message = refusal(serve(pack(replace={0: b"<html>"})), cells, tmp_path)
-    assert message.startswith("cell_images/Parasitized/some_0.png is no picture (")
+    assert message.startswith("cell_images/Parasitized/C0P1thinF_IMG_1_cell_0.png is no picture (")
 
 
 def test_a_member_that_grows_beyond_all_cells_is_refused_unread(serve, pack, cells, tmp_path):

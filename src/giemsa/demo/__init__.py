@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from giemsa.demo.cells import ARCHIVE_URL, DemoCell, cache_folder, real_cells
-from giemsa.demo.choice import Choice, choose_cells
+from giemsa.demo.choice import Choice, Known, choose_cells
 from giemsa.demo.fetch import Fetched, fetch_cells
 from giemsa.demo.ranges import RangeFile
 
@@ -18,6 +18,7 @@ __all__ = [
     "Choice",
     "DemoCell",
     "Fetched",
+    "Known",
     "RangeFile",
     "cache_folder",
     "choose_cells",

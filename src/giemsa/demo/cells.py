@@ -67,6 +67,14 @@ class DemoCell:
         return PurePosixPath(self.member).name
 
     @property
+    def patient(self) -> str:
+        """Whose it is, by the name that a model's card has for it."""
+        from giemsa.data.patients import origin_of
+
+        origin = origin_of(self.name)
+        return origin.patient if origin is not None else self.name
+
+    @property
     def disputed(self) -> bool:
         """Whether the second reading says otherwise, and nothing tells who is right."""
         return self.label != self.reviewed and not self.donor

@@ -18,10 +18,44 @@ if TYPE_CHECKING:
 
     from giemsa.demo.cells import DemoCell
     from giemsa.demo.fetch import Progress
+    from giemsa.verdicts import Label
 
 _INSTALLED = Path(__file__).with_name("drawn")
 """Where a wheel holds `examples/cells` (see `pyproject.toml`)."""
 _IN_CLONE = Path(__file__).parents[3] / "examples" / "cells"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a cell.
+
+    Attributes
+    ----------
+    label : Label or None
+        What it is; None where people disagree and nothing tells who is right.
+    words : str
+        The same for people, and why the cell is here.
+    patient : str or None
+        Whose it is; None for a drawn one.
+    """
+
+    label: Label | None
+    words: str
+    patient: str | None = None
+
+    @classmethod
+    def of_real(cls, cell: DemoCell) -> Known:
+        """Take the official label, and say what else is known."""
+        if cell.disputed:
+            return cls(None, f"disputed: {cell.label}, {cell.reviewed}", cell.patient)
+        kind = "donor" if cell.donor and cell.label != cell.reviewed else cell.kind
+        return cls(cell.label, f"{cell.label} ({kind})", cell.patient)
+
+    @classmethod
+    def of_drawn(cls, name: str) -> Known:
+        """Read what was drawn out of the name, such as `drawn_parasitized_ring_01.png`."""
+        label: Label = "parasitized" if name.startswith("drawn_parasitized_") else "uninfected"
+        return cls(label, f"drawn {label}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +70,14 @@ class Choice:
         Why these, as a sentence for the user.
     sources : iterable of Source
         The pictures, to be read once.
-    real : mapping of str to DemoCell
-        What is known of real ones, by the name of their source.
+    known : mapping of str to Known
+        What is known of the cells, by the name of their source; empty where they were given.
     """
 
     kind: Literal["given", "real", "drawn"]
     why: str
     sources: Iterable[Source]
-    real: Mapping[str, DemoCell] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=dict)
 
 
 def choose_cells(
@@ -80,7 +114,8 @@ def choose_cells(
     try:
         fetched = fetch_cells(archive=archive, folder=folder, progress=progress)
     except DownloadError as error:
-        return Choice("drawn", str(error), open_sources([drawn_folder()]))
+        sources = [Source(Path(drawn.name).name, drawn.read) for drawn in open_sources([drawn_folder()])]
+        return Choice("drawn", str(error), sources, {drawn.name: Known.of_drawn(drawn.name) for drawn in sources})
     if fetched.transferred == 0:
         why = f"they are in the cache {fetched.folder}"
     else:
@@ -90,7 +125,7 @@ def choose_cells(
         )
         why += f"; not kept: {fetched.not_kept}" if fetched.not_kept else f" and kept in {fetched.folder}"
     sources = [Source(cell.name, partial(bytes, data)) for cell, data in fetched.pictures.items()]
-    return Choice("real", why, sources, {cell.name: cell for cell in fetched.pictures})
+    return Choice("real", why, sources, {cell.name: Known.of_real(cell) for cell in fetched.pictures})
 
 
 def drawn_folder() -> Path:
