@@ -81,12 +81,12 @@ class Augment:
         rgb = cells.permute(0, 3, 1, 2).float().div(255)
         mask = cell_mask(rgb)
         rgb, mask = self._move(rgb, mask, draw)
-        rgb = self._platelets(rgb, mask, labels, draw)
-        ground = self._ground(rgb, mask, draw)
-        rgb = self._stain(rgb, mask, draw)
-        rgb = self._surroundings(rgb, mask, ground, labels, draw)
-        rgb = self._optics(rgb, draw)
-        return rgb.clamp_(0, 1)
+        disturbed = (1 - draw.chance(self.settings.clean_probability)).nonzero()[:, 0]
+        part, inside, draw = rgb[disturbed], mask[disturbed], draw.of(len(disturbed))
+        part = self._stain(part, inside, draw)
+        part = self._surroundings(part, inside, labels[disturbed], draw)
+        part = self._optics(part, draw)
+        return rgb.index_copy(0, disturbed, part.clamp_(0, 1))
 
     def _move(self, rgb: Tensor, mask: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
         """Flip, turn, scale, stretch and shift. Without the affine part, a dihedral move is exact to the pixel."""
@@ -109,11 +109,9 @@ class Augment:
         moved = _warp(both, theta)
         return moved[:, :_CHANNELS], moved[:, _CHANNELS:].round()
 
-    def _platelets(self, rgb: Tensor, mask: Tensor, labels: Tensor, draw: _Draw) -> Tensor:
-        return rgb
-
-    def _ground(self, rgb: Tensor, mask: Tensor, draw: _Draw) -> Tensor:
-        """A colour for the empty slide: bright, of a slight tint, never darker than the cell by design."""
+    @staticmethod
+    def _ground(draw: _Draw) -> Tensor:
+        """A colour for the empty slide: bright, of a slight tint."""
         bright = draw.uniform(0.72, 1.0)[:, None]
         tint = draw.normal(0.035, _CHANNELS)
         return (bright + tint).clamp(0, 1)[:, :, None, None]
@@ -163,7 +161,7 @@ class Augment:
         bump = torch.exp(-squared / (2 * width**2))[:, None]
         return (1 - depth[:, :, None, None] * bump).clamp_(min=0)
 
-    def _surroundings(self, rgb: Tensor, mask: Tensor, ground: Tensor, labels: Tensor, draw: _Draw) -> Tensor:
+    def _surroundings(self, rgb: Tensor, mask: Tensor, labels: Tensor, draw: _Draw) -> Tensor:
         """Replace the black outside: by one colour, or by a drawn smear with other cells in it."""
         s = self.settings
         outline = self._outline(mask, draw)
@@ -172,6 +170,7 @@ class Augment:
         flat = draw.uniform(0, 1, _CHANNELS)[:, :, None, None]
         grey = draw.uniform(0, 1)[:, None, None, None].expand_as(flat)
         flat = torch.where(draw.chance(0.5)[:, None, None, None] > 0, grey, flat)
+        ground = self._ground(draw)
         colour = torch.where(smear[:, None, None, None] > 0, ground, flat)
         colour = torch.where(replaced[:, None, None, None] > 0, colour, torch.zeros_like(colour))
         disturbed = torch.maximum(replaced, draw.chance(s.outline_probability))[:, None, None, None]

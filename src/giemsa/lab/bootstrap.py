@@ -73,7 +73,7 @@ class Figure:
         low, high = (self.high, self.low) if complement else (self.low, self.high)
         return Figure(turn(self.value), turn(low), turn(high), self.unit, self.exact, self.reason, self.note)
 
-    def as_dict(self) -> dict[str, float | str | None]:
+    def to_dict(self) -> dict[str, float | str | None]:
         """Return `value`, `low`, `high` and, only where they say something, `interval`, `unit`, `reason`, `note`."""
         entry: dict[str, float | str | None] = {"value": self.value, "low": self.low, "high": self.high}
         if self.exact:
@@ -110,7 +110,11 @@ class Units:
 
 
 def units_of(
-    cells: int, *, patients: Sequence[str | None] | None = None, fields: Sequence[str | None] | None = None
+    cells: int,
+    *,
+    patients: Sequence[str | None] | None = None,
+    fields: Sequence[str | None] | None = None,
+    among: NDArray[np.bool_] | None = None,
 ) -> Units:
     """Find the unit to resample: patients if all are known, else fields if all are known, else cells.
 
@@ -120,6 +124,8 @@ def units_of(
         N.
     patients, fields : sequence of N str or None, optional
         The patient, and the photograph, that each cell comes from; None, or an empty name, where it is not known.
+    among : (N,) ndarray of bool, optional
+        The cells that count; all by default. What is not known of the others does not matter, and their unit is -1.
 
     Raises
     ------
@@ -130,11 +136,16 @@ def units_of(
     for kind, names in candidates:
         if names is not None and len(names) != cells:
             raise DataError(f"{len(names)} {kind} were given for {cells} cells: give one for each cell")
+    rows = list(range(cells)) if among is None else [int(row) for row in np.flatnonzero(among)]
+    of_cell = np.full(cells, -1, dtype=np.intp)
     for kind, names in candidates:
-        if names is not None and all(names):
-            present, of_cell = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
-            return Units(kind, of_cell.astype(np.intp), int(present.size))
-    return Units("cells", np.arange(cells, dtype=np.intp), cells)
+        if names is not None and all(names[row] for row in rows):
+            present = sorted({str(names[row]) for row in rows})
+            number = {name: place for place, name in enumerate(present)}
+            of_cell[rows] = [number[str(names[row])] for row in rows]
+            return Units(kind, of_cell, len(present))
+    of_cell[rows] = np.arange(len(rows))
+    return Units("cells", of_cell, len(rows))
 
 
 def multiplicities(
@@ -239,7 +250,7 @@ def clopper_pearson(events: int, trials: int, confidence: float = CONFIDENCE) ->
     >>> low, round(high, 5)
     (0.0, 0.00286)
     """
-    from scipy.special import betaincinv  # noqa: PLC0415 (scipy takes its time, and only these bounds need it)
+    from scipy.special import betaincinv
 
     if not 0 <= events <= trials or trials < 1:
         raise DataError(f"{events} of {trials} is no share: give 0 <= events <= trials and at least one trial")

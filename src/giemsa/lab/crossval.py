@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from giemsa.errors import DataError, RunError
-from giemsa.files import replace_file
+from giemsa.files import replace_file, write_file
 from giemsa.lab.calibration import Calibration, fit_calibration
 from giemsa.lab.cells import choose_targets
 from giemsa.lab.training import TrainingData, predict_logits, train
@@ -132,8 +132,7 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
     if (fold < 0).any():
         raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back.")
     calibration = calibrate(logit, labels, recipe)
-    with replace_file(folder / "calibration.json") as partial:
-        partial.write_text(json.dumps(asdict(calibration), indent=2) + "\n", encoding="utf-8")
+    write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
     _write_predictions(folder / "out_of_fold.csv", index, labels, logit, fold, calibration)
     return OutOfFold(logit, fold, calibration)
 

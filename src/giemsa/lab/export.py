@@ -7,6 +7,7 @@ form, and it is calibrated on cells that were trained on and nothing else.
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import tempfile
@@ -24,8 +25,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from giemsa.errors import ModelError
-from giemsa.files import replace_file
+from giemsa.errors import DataError, ModelError
+from giemsa.files import write_file
 from giemsa.lab.calibration import Calibration
 from giemsa.lab.training import predict_logits, to_rgb
 from giemsa.model import CONTRACT_VERSION
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from giemsa.data.index import CellIndex
     from giemsa.lab.runs import Run
 
 OPSET = 18
@@ -119,9 +121,24 @@ def export_run(
         _write_metadata(path, metadata(run, calibration, figures or {}))
         agreement = compare(network, path, comparison_cells, calibration)
         _refuse_disagreement(agreement, int8=int8)
-        with replace_file(output) as partial:
-            partial.write_bytes(path.read_bytes())
+        write_file(output, path.read_bytes())
     return agreement
+
+
+def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
+    """Find the rows of an index that a run was trained on, by the digest of their files.
+
+    Raises
+    ------
+    DataError
+        If none of them is there.
+    """
+    with (run.folder / "training_cells.csv").open(newline="", encoding="utf-8") as file:
+        known = {row["sha256"] for row in csv.DictReader(file)}
+    rows = np.array([row for row, cell in enumerate(index.cells) if cell.sha256 in known], np.intp)
+    if not len(rows):
+        raise DataError(f"{index.root} holds none of the cells that {run.folder} was trained on.")
+    return rows
 
 
 def metadata(run: Run, calibration: Calibration, figures: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +223,7 @@ def _write_graph(network: nn.Module, size: int, path: Path) -> None:
 def _quantise(path: Path, cells: NDArray[np.uint8]) -> Path:
     prepared, quantised = path.with_name("prepared.onnx"), path.with_name("int8.onnx")
     with _silent("root"):
-        quant_pre_process(path, prepared)
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             quantised,

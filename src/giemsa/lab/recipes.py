@@ -68,6 +68,8 @@ class LabelSettings(_Settings):
 class AugmentationSettings(_Settings):
     """How training cells are disturbed: see `giemsa.lab.augment`. A strength of 0 switches its disturbance off."""
 
+    clean_probability: Probability = 0.3
+    """How many cells are only moved: the rest of the training sees what such cells really look like."""
     affine_probability: Probability = 0.8
     scale: Strength = 0.08
     """Standard deviation of the logarithm of the scale."""

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from giemsa.errors import RunError
-from giemsa.files import replace_file
+from giemsa.files import write_file
 from giemsa.lab.networks import build_network
 from giemsa.lab.recipes import Recipe, load_recipe
 
@@ -136,14 +136,12 @@ def read_record(folder: Path) -> RunRecord:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write `run.json`, beside its place and renamed."""
-    with replace_file(folder / "run.json") as partial:
-        partial.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+    write_file(folder / "run.json", json.dumps(asdict(record), indent=2) + "\n")
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write weights as safetensors, beside their place and renamed."""
-    with replace_file(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
+    write_file(path, save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -7,6 +7,10 @@ one is whole whenever the process is killed, and the weights that are kept are a
 
 from __future__ import annotations
 
+import giemsa.lab.torchvision_fix  # Lightning imports torchvision
+
+# isort: split
+import csv
 import logging
 import platform
 import sys
@@ -27,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from giemsa.errors import DataError, RunError
-from giemsa.files import replace_file
+from giemsa.files import replace_file, write_file
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
 from giemsa.lab.curves import draw_training, read_metrics
@@ -184,7 +188,7 @@ class CellTraining(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.network = build_network(recipe.network).to(memory_format=torch.channels_last)
-        self.average = AveragedModel(self.network, multi_avg_fn=_ema(recipe.training.ema_decay), use_buffers=False)
+        self.average = AveragedModel(self.network, multi_avg_fn=_ema(recipe.training.ema_decay), use_buffers=True)
         self._augment = Augment(recipe.augmentation)
         self._steps_per_epoch = steps_per_epoch
 
@@ -220,8 +224,6 @@ class CellTraining(lightning.LightningModule):
         super().optimizer_step(*args, **kwargs)
         if self.recipe.training.ema_decay:
             self.average.update_parameters(self.network)
-            for kept, last in zip(self.average.module.buffers(), self.network.buffers(), strict=True):
-                kept.copy_(last)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weights decay, biases and norms do not."""
@@ -271,6 +273,9 @@ def _ema(decay: float) -> Any:  # noqa: ANN401  a callable of PyTorch's own sign
 
     def update(kept: Sequence[Tensor], last: Sequence[Tensor], steps: Tensor | int) -> None:
         done = int(steps)
+        if not kept[0].is_floating_point():  # a norm's count of batches
+            torch._foreach_copy_(list(kept), list(last))
+            return
         torch._foreach_lerp_(list(kept), list(last), 1 - min(decay, (1 + done) / (10 + done)))
 
     return update
@@ -360,11 +365,11 @@ def _start_folder(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists: go on with --resume, or give another --output.")
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / "recipe.toml") as partial:
-        partial.write_text(recipe.to_toml(), encoding="utf-8")
-    with replace_file(folder / "training_cells.csv") as partial:
-        lines = [f"{data.index.cells[row].file},{data.index.cells[row].sha256}\n" for row in used]
-        partial.write_text("file,sha256\n" + "".join(lines), encoding="utf-8")
+    write_file(folder / "recipe.toml", recipe.to_toml())
+    with replace_file(folder / "training_cells.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "sha256"])
+        writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in used)
     write_record(folder, record)
 
 

@@ -1,0 +1,67 @@
+"""`giemsa crossval`: patient-grouped cross-validation of a recipe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from giemsa.cli.train import add_data_arguments, add_recipe_arguments, add_training_arguments, read_recipe
+
+if TYPE_CHECKING:
+    import argparse
+
+NAME = "crossval"
+HELP = "cross-validate a recipe, patients grouped"
+EPILOG = """examples:
+  giemsa crossval default --data cells --folds 5 --output runs/cv
+  giemsa crossval default --data cells --reviewed reviewed.csv --fold 0 --fold 1 --output runs/cv --resume
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    add_recipe_arguments(parser)
+    add_data_arguments(parser)
+    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds; without it one is made by patient")
+    parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds to make (default: 5)")
+    parser.add_argument("--fold", type=int, action="append", metavar="K", help="train this fold only; may be repeated")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the folds' runs")
+    add_training_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train once a fold, pool, and report."""
+    recipe = read_recipe(args)
+    from giemsa.data.cache import open_cache
+    from giemsa.data.splits import make_split, read_split
+    from giemsa.errors import DataError
+    from giemsa.lab.crossval import cross_validate, write_figures
+    from giemsa.lab.datasets import read_labelled
+
+    data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
+    print(data.describe(), file=sys.stderr)
+    if args.split is not None:
+        split = read_split(args.split)
+        if not split.n_folds:
+            raise DataError(f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds).")
+    else:
+        split = make_split(data.index, data.labels, folds=args.folds, seed=recipe.training.seed)
+    pixels = open_cache(data.index, recipe.input_size_px, directory=args.cache)
+    result = cross_validate(
+        recipe,
+        data.index,
+        data.labels,
+        split,
+        pixels,
+        args.output,
+        folds=args.fold,
+        resume=args.resume,
+        command=args.command_line,
+        threads=args.threads,
+        progress=sys.stderr.isatty(),
+        report=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    if result is not None:
+        print(write_figures(recipe, data.index, data.labels, result, args.output, command=args.command_line))
+    return 0

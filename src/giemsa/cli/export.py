@@ -1,0 +1,76 @@
+"""`giemsa export`: a run as one ONNX file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from giemsa.cli.train import add_data_arguments
+
+if TYPE_CHECKING:
+    import argparse
+
+NAME = "export"
+HELP = "write a run as one ONNX file, checked against PyTorch"
+EPILOG = """examples:
+  giemsa export runs/first --output model.onnx
+  giemsa export runs/first --data cells --int8 --calibration runs/cv/calibration.json --output model.onnx
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a complete run")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
+    parser.add_argument("--int8", action="store_true", help="quantise; needs --data")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="calibration.json of a crossval, or metrics with one")
+    parser.add_argument("--figures", type=Path, metavar="FILE", help="metrics.json whose figures go into the card")
+    add_data_arguments(parser, required=False)
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export."""
+    import json
+
+    import numpy as np
+
+    from giemsa.errors import UsageError
+    from giemsa.files import check_output
+    from giemsa.lab.calibration import Calibration
+    from giemsa.lab.crossval import read_calibration
+    from giemsa.lab.datasets import read_labelled
+    from giemsa.lab.export import CALIBRATION_CELLS, export_run, trained_on
+    from giemsa.lab.runs import open_run
+
+    check_output(args.output, force=args.force)
+    if args.int8 and args.data is None:
+        raise UsageError("--int8 needs --data DIR: the ranges of activations are found on cells that were trained on.")
+    opened = open_run(args.run)
+    calibration = Calibration(**opened.record.calibration) if opened.record.calibration else Calibration()
+    if args.calibration is not None:
+        calibration = read_calibration(args.calibration)
+    figures = json.loads(args.figures.read_text(encoding="utf-8")) if args.figures is not None else {}
+    pixels = rows = None
+    if args.data is not None:
+        from giemsa.data.cache import open_cache
+
+        data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
+        pixels = open_cache(data.index, opened.recipe.input_size_px, directory=args.cache)
+        rows = trained_on(opened, data.index)
+    chosen = None if rows is None else np.random.default_rng(0).permutation(rows)[:CALIBRATION_CELLS]
+    agreement = export_run(
+        opened,
+        args.output,
+        calibration=calibration,
+        figures=figures,
+        int8=args.int8,
+        calibration_cells=None if pixels is None or chosen is None else pixels[np.sort(chosen)],
+        comparison_cells=pixels,
+    )
+    print(f"{args.output}: {args.output.stat().st_size / 1000:.0f} kB, {'int8' if args.int8 else 'fp32'}")
+    print(f"Agreement: {agreement}.")
+    if pixels is None:
+        print("Compared on random pixels only; give --data to compare on cells.", file=sys.stderr)
+    return 0
