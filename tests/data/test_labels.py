@@ -94,7 +94,7 @@ def test_a_review_that_makes_no_sense_is_refused(index, tmp_path, content, messa
 
 def test_two_readings_that_differ_are_refused(index, drawing, tmp_path):
     rows = [review_rows(index)[0], review_rows(index, disputed={0})[0]]
-    with pytest.raises(DataError, match="line 3: .* was reviewed before with another result"):
+    with pytest.raises(DataError, match=r"line 3: .* was reviewed before with another result"):
         read_label_sets(index, reviewed=drawing.table(tmp_path / "r.csv", rows))
 
 

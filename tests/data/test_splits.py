@@ -176,13 +176,13 @@ def test_folders_that_keep_patients_apart_give_no_warning(tmp_path, drawing):
 
 
 def test_folders_that_are_no_parts_are_refused(index, labels):
-    with pytest.raises(DataError, match="65 cells such as Parasitized/.* in no folder called train, valid or"):
+    with pytest.raises(DataError, match=r"65 cells such as Parasitized/.* in no folder called train, valid or"):
         make_split(index, labels, by="folder")
 
 
 def test_unknown_patients_cannot_be_kept_together(tmp_path, drawing):
     index = read_index(drawing.folders(tmp_path, {"Positive": 3, "Negative": 3}))
-    with pytest.raises(DataError, match="the patient of 6 of 6 cells is not known.* or split --by image"):
+    with pytest.raises(DataError, match=r"the patient of 6 of 6 cells is not known.* or split --by image"):
         make_split(index, read_label_sets(index))
 
 
