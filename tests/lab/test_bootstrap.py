@@ -133,8 +133,8 @@ def test_a_share_without_a_single_error_has_the_exact_bound_over_cells() -> None
     assert (specificity.value, specificity.high) == (1.0, 1.0)
     assert specificity.low == pytest.approx(exact.low)
     assert (specificity.exact, specificity.unit) == (True, "cells")
-    assert specificity.as_dict()["interval"] == "exact (Clopper-Pearson)"
-    assert specificity.as_dict()["unit"] == "cells"
+    assert specificity.to_dict()["interval"] == "exact (Clopper-Pearson)"
+    assert specificity.to_dict()["unit"] == "cells"
 
     assert figures["roc_auc"].value == figures["roc_auc"].low == 1.0
     assert "shows no uncertainty" in figures["roc_auc"].note
@@ -152,7 +152,7 @@ def test_undefined_figures_have_a_reason_and_no_numbers() -> None:
     figures = bootstrap_figures(Tally(np.zeros(9), np.linspace(0, 0.4, 9), 0.5), "cells", np.random.default_rng(0))
 
     assert figures["roc_auc"] == Figure(None, None, None, "cells", reason="all cells have the same label")
-    assert figures["roc_auc"].as_dict() == {
+    assert figures["roc_auc"].to_dict() == {
         "value": None,
         "low": None,
         "high": None,
