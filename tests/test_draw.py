@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+import giemsa
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CELLS = sorted((EXAMPLES / "cells").glob("*.png"))
 
@@ -71,3 +73,16 @@ def test_the_script_writes_the_collection_where_it_is_told_to(drawing, tmp_path,
     drawing.main(tmp_path / "new")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [path.name for path in CELLS]
     assert str(tmp_path / "new") in capsys.readouterr().out
+
+
+def test_the_embedded_model_which_never_saw_a_drawing_gets_the_clear_ones_right():
+    wrong = [v.image for v in giemsa.load().classify_many(CELLS) if f"drawn_{v.verdict}_" not in v.image]
+    look_alikes = [name for name in wrong if "platelet" in name or "precipitate" in name]
+    assert wrong == look_alikes
+    assert len(wrong) <= 2
+
+
+def test_the_picture_of_the_readme_is_there_and_small():
+    picture = EXAMPLES.parent / "docs" / "images" / "demo.png"
+    assert 20_000 < picture.stat().st_size < 300_000
+    assert read(picture).shape[1] > 1000
