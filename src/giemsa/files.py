@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +68,7 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = True) -> Iterato
         If the file cannot be written (the disk is full, the folder is read-only), or exists and `force` is false.
     """
     path = check_output(path, force=force)
-    beside = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    beside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")
     try:
         yield beside
         with beside.open("rb+") as file:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from giemsa.data.index import CellIndex
 
-PIXELS_VERSION: Final = 1
+PIXELS_VERSION: Final = 2
 """Raised whenever `images.decode` or `images.resize` make other pixels of the same file."""
 
 _BATCH: Final = 64
