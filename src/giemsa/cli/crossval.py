@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     add_recipe_arguments(parser)
     add_data_arguments(parser)
-    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds; without it one is made by patient")
+    parser.add_argument(
+        "--split", type=Path, metavar="FILE", help="a split with folds; without it one is made by patient"
+    )
     parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds to make (default: 5)")
     parser.add_argument("--fold", type=int, action="append", metavar="K", help="train this fold only; may be repeated")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the folds' runs")
@@ -44,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     if args.split is not None:
         split = read_split(args.split)
         if not split.n_folds:
-            raise DataError(f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds).")
+            raise DataError(
+                f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds)."
+            )
     else:
         split = make_split(data.index, data.labels, folds=args.folds, seed=recipe.training.seed)
     pixels = open_cache(data.index, recipe.input_size_px, directory=args.cache)

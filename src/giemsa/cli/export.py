@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a complete run")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
     parser.add_argument("--int8", action="store_true", help="quantise; needs --data")
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help="calibration.json of a crossval, or metrics with one")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="calibration.json of a crossval, or metrics with one"
+    )
     parser.add_argument("--figures", type=Path, metavar="FILE", help="metrics.json whose figures go into the card")
     add_data_arguments(parser, required=False)
     parser.add_argument("--force", action="store_true", help="overwrite FILE")

@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     add_recipe_arguments(parser)
     add_data_arguments(parser)
-    parser.add_argument("--split", type=Path, metavar="FILE", help="split to train by (giemsa data split); without it all cells are trained on")
+    parser.add_argument(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="split to train by (giemsa data split); without it all cells are trained on",
+    )
     parser.add_argument("--fold", type=int, metavar="K", help="the fold to hold back, for a split with folds")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N cells only, for a quick look")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
@@ -31,22 +36,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE and --set, the same in every command that trains."""
+    """Add RECIPE and --set, the same in every command that trains."""
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """--data and the label files, the same in every command that trains."""
-    parser.add_argument("--data", type=Path, required=required, metavar="DIR", help="labelled cells: folders by class, or a CSV")
+    """Add --data and the label files, the same in every command that trains."""
+    parser.add_argument(
+        "--data", type=Path, required=required, metavar="DIR", help="labelled cells: folders by class, or a CSV"
+    )
     parser.add_argument("--reviewed", type=Path, metavar="CSV", help="a second reading: file,official,reviewed")
     parser.add_argument("--donors", type=Path, metavar="FILE", help="patients without malaria, a name a line")
     parser.add_argument("--positive-class", metavar="NAME", help="the folder that means parasitized")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded cells are kept (default: the user's cache)")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where decoded cells are kept (default: the user's cache)"
+    )
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """--resume and --threads, the same in every command that trains."""
+    """Add --resume and --threads, the same in every command that trains."""
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
 

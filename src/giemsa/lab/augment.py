@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from giemsa.lab.recipes import AugmentationSettings
@@ -93,7 +95,9 @@ class Augment:
         s = self.settings
         affine = draw.chance(s.affine_probability)
         angle = draw.below(4).float() * (math.pi / 2) + affine * draw.uniform(-math.pi / 4, math.pi / 4)
-        scale = torch.exp(affine * (draw.normal(s.scale) + s.scale / 3))  # rather smaller: what leaves the frame is lost
+        scale = torch.exp(
+            affine * (draw.normal(s.scale) + s.scale / 3)
+        )  # rather smaller: what leaves the frame is lost
         stretch = torch.exp(affine * draw.normal(s.stretch))
         flip = 1 - 2 * draw.chance(0.5)
         cos, sin = torch.cos(angle), torch.sin(angle)
@@ -111,7 +115,7 @@ class Augment:
 
     @staticmethod
     def _ground(draw: _Draw) -> Tensor:
-        """A colour for the empty slide: bright, of a slight tint."""
+        """Draw a colour for the empty slide: bright, of a slight tint."""
         bright = draw.uniform(0.72, 1.0)[:, None]
         tint = draw.normal(0.035, _CHANNELS)
         return (bright + tint).clamp(0, 1)[:, :, None, None]
@@ -130,17 +134,19 @@ class Augment:
         chosen = draw.chance(s.stain_probability).nonzero()[:, 0]
         part, inside, draw = rgb[chosen], mask[chosen], draw.of(len(chosen))
         density = part.clamp(min=1 / 255).log_().neg_()
-        mean = (density * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp(min=1)
+        mean = _mean_colour(density, inside)
         cell_gain = torch.exp(draw.normal(s.stain * 2, 1) + draw.normal(s.stain, _CHANNELS))[:, :, None, None]
         parasite_gain = torch.exp(draw.normal(s.contrast, 1) + draw.normal(s.contrast / 2, _CHANNELS))
-        mix = torch.diag_embed(parasite_gain) + draw.normal(s.stain / 2, _CHANNELS * _CHANNELS).view(-1, _CHANNELS, _CHANNELS)
+        mix = torch.diag_embed(parasite_gain) + draw.normal(s.stain / 2, _CHANNELS * _CHANNELS).view(
+            -1, _CHANNELS, _CHANNELS
+        )
         density = torch.einsum("nij,njhw->nihw", mix, density - mean)
         density.add_(mean * cell_gain * self._slow(part, inside, draw))
         stained = density.clamp_(min=0).neg_().exp_()
         return rgb.index_copy(0, chosen, torch.where(inside > 0, stained, part))
 
     def _slow(self, rgb: Tensor, mask: Tensor, draw: _Draw) -> Tensor:
-        """A factor of density that changes slowly across the cell, [N, 3, H, W]."""
+        """Draw a factor of density that changes slowly across the cell, [N, 3, H, W]."""
         s = self.settings
         rim = (1 - F.avg_pool2d(mask, 9, 1, 4)) * mask
         amount = draw.normal(s.rim, _CHANNELS)[:, :, None, None] * draw.chance(0.5)[:, None, None, None]
@@ -150,7 +156,7 @@ class Augment:
         return uneven.add_(rim * amount).add_(self._pallor(rgb, draw))
 
     def _pallor(self, rgb: Tensor, draw: _Draw) -> Tensor:
-        """A factor of density that thins (or thickens) the middle of the cell, more or less by colour, [N, 3, H, W]."""
+        """Draw a factor of density that thins or thickens the middle, more or less by colour, [N, 3, H, W]."""
         s = self.settings
         y, x = _coordinates(rgb)
         centre = draw.normal(0.12, 2)
@@ -175,22 +181,49 @@ class Augment:
         colour = torch.where(replaced[:, None, None, None] > 0, colour, torch.zeros_like(colour))
         disturbed = torch.maximum(replaced, draw.chance(s.outline_probability))[:, None, None, None]
         inside = torch.where(disturbed > 0, outline, mask)
+        # On a slide a cell's edge is soft, and nothing of the cut-out's black is left.
+        soft = F.avg_pool2d(_eroded(outline), 3, 1, 1) * mask
+        inside = torch.where(smear[:, None, None, None] > 0, soft, inside)
         out = rgb * inside + colour * (1 - inside)
-        if s.smear_probability:
-            chosen = smear.nonzero()[:, 0]
-            if len(chosen):
-                out[chosen] = self._neighbours(
-                    rgb, mask, out[chosen], inside[chosen], ground[chosen], labels, draw.of(len(chosen))
-                )
+        chosen = smear.nonzero()[:, 0]
+        healthy = (labels == 0).nonzero()[:, 0]
+        if len(chosen) and len(healthy):
+            draw = draw.of(len(chosen))
+            smeared, within, light = out[chosen], inside[chosen], ground[chosen]
+            own = _mean_colour(rgb[chosen], mask[chosen])
+            for present in (1.0, 0.6):
+                index = healthy[draw.below(len(healthy))]
+                neighbour, there = self._beside(rgb[index], mask[index], draw)
+                stained_alike = neighbour * own / _mean_colour(rgb[index], mask[index]).clamp(min=0.02)
+                through = (stained_alike / light.clamp(min=0.05)).clamp(0, 1)
+                over = draw.chance(0.3)[:, None, None, None]  # cells overlap, and light passes through both
+                shown = there * torch.maximum(1 - within, over) * draw.chance(present)[:, None, None, None]
+                smeared = smeared * (1 - shown + shown * through)
+            out = out.index_copy(0, chosen, smeared)
         return out
 
+    @staticmethod
+    def _beside(rgb: Tensor, mask: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
+        """Move cells so far aside that they are neighbours of what is in the middle; their colours and their masks."""
+        turn = draw.uniform(0, 2 * math.pi)
+        distance = draw.uniform(1.1, 2.1)
+        scale = draw.uniform(0.8, 1.15)
+        none = torch.zeros_like(scale)
+        rows = [
+            torch.stack([scale, none, distance * torch.cos(turn)], 1),
+            torch.stack([none, scale, distance * torch.sin(turn)], 1),
+        ]
+        # One pixel is taken off, since the cut-out's edge is mixed with black.
+        both = _warp(torch.cat([rgb, _eroded(mask)], 1), torch.stack(rows, 1))
+        return both[:, :_CHANNELS], both[:, _CHANNELS:].round()
+
     def _outline(self, mask: Tensor, draw: _Draw) -> Tensor:
-        """The mask, eroded or dilated by a pixel, with a round bite taken out of its edge.
+        """Erode or dilate the mask by a pixel, and take a round bite out of its edge.
 
         Gently: many parasites sit at the edge, and a cell that has lost its parasite has the wrong label.
         """
         how = draw.below(3)[:, None, None, None]
-        out = torch.where(how == 1, -F.max_pool2d(-mask, 3, 1, 1), mask)
+        out = torch.where(how == 1, _eroded(mask), mask)
         out = torch.where(how == 2, F.max_pool2d(mask, 3, 1, 1), out)
         y, x = _coordinates(mask)
         turn = draw.uniform(0, 2 * math.pi)[:, None, None]
@@ -199,43 +232,8 @@ class Augment:
         bitten = (x - away * torch.cos(turn)) ** 2 + (y - away * torch.sin(turn)) ** 2 < radius**2
         return out * (~bitten[:, None]).to(out.dtype)
 
-    def _neighbours(
-        self,
-        rgb: Tensor,
-        mask: Tensor,
-        out: Tensor,
-        inside: Tensor,
-        ground: Tensor,
-        labels: Tensor,
-        draw: _Draw,
-    ) -> Tensor:
-        """Lay one or two uninfected cells of the batch beside or partly over each cell; light passes through both."""
-        healthy = (labels == 0).nonzero()[:, 0]
-        if not len(healthy):
-            return out
-        for present in (1.0, 0.6):
-            index = healthy[draw.below(len(healthy))]
-            turn = draw.uniform(0, 2 * math.pi)
-            distance = draw.uniform(1.1, 2.1)
-            scale = draw.uniform(0.8, 1.15)
-            cos, sin = torch.cos(turn), torch.sin(turn)
-            theta = torch.stack(
-                [
-                    torch.stack([scale, torch.zeros_like(scale), distance * cos], 1),
-                    torch.stack([torch.zeros_like(scale), scale, distance * sin], 1),
-                ],
-                1,
-            )
-            both = _warp(torch.cat([rgb[index], -F.max_pool2d(-mask[index], 3, 1, 1)], 1), theta)
-            there = both[:, _CHANNELS:].round() * draw.chance(present)[:, None, None, None]
-            through = (both[:, :_CHANNELS] / ground.clamp(min=0.05)).clamp(0, 1)
-            over = draw.chance(0.3)[:, None, None, None]
-            shown = there * torch.maximum(1 - inside, over)
-            out = out * (1 - shown + shown * through)
-        return out
-
     def _optics(self, rgb: Tensor, draw: _Draw) -> Tensor:
-        """Uneven light, focus, sharpening and sensor noise."""
+        """Make light uneven, change focus and sharpness, add the sensor's noise."""
         s = self.settings
         if s.light:
             y, x = _coordinates(rgb)
@@ -279,7 +277,7 @@ class _Draw:
     def below(self, limit: int) -> Tensor:
         return torch.randint(limit, (self.count,), generator=self.generator, device=self.device)
 
-    def _shape(self, source, columns: int | None) -> Tensor:  # type: ignore[no-untyped-def]
+    def _shape(self, source: Callable[..., Tensor], columns: int | None) -> Tensor:
         shape = (self.count,) if columns is None else (self.count, columns)
         return source(shape, generator=self.generator, device=self.device)
 
@@ -290,7 +288,7 @@ def _warp(pictures: Tensor, theta: Tensor) -> Tensor:
 
 
 def _coordinates(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """y and x of each pixel's middle in -1..1, [1, H, W] each."""
+    """Return y and x of each pixel's middle in -1..1, [1, H, W] each."""
     height, width = pictures.shape[-2:]
     y = (torch.arange(height, device=pictures.device) + 0.5) / height * 2 - 1
     x = (torch.arange(width, device=pictures.device) + 0.5) / width * 2 - 1
@@ -298,8 +296,19 @@ def _coordinates(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(pictures: Tensor) -> Tensor:
-    """A 3 x 3 binomial blur (standard deviation 0.7 px), edges repeated; sums of slices, since depthwise
-    convolutions are the slowest thing that PyTorch does on a CPU."""
+    """Blur with a 3 x 3 binomial kernel (standard deviation 0.7 px), edges repeated.
+
+    Sums of slices, since depthwise convolutions are the slowest thing that PyTorch does on a CPU.
+    """
     padded = F.pad(pictures, (1, 1, 1, 1), mode="replicate")
     rows = padded[:, :, :-2].add(padded[:, :, 2:]).add_(padded[:, :, 1:-1], alpha=2)
     return rows[..., :-2].add(rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).mul_(1 / 16)
+
+
+def _eroded(mask: Tensor) -> Tensor:
+    return -F.max_pool2d(-mask, 3, 1, 1)
+
+
+def _mean_colour(rgb: Tensor, mask: Tensor) -> Tensor:
+    """Average a colour, or a density, over the cell: [N, 3, 1, 1]."""
+    return (rgb * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp(min=1)

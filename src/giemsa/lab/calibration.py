@@ -44,7 +44,7 @@ class Calibration:
 
     def probability(self, logit: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map logits to probabilities of parasitized."""
-        return expit(np.asarray(logit, np.float64) / self.temperature + self.bias)
+        return np.asarray(expit(np.asarray(logit, np.float64) / self.temperature + self.bias))
 
 
 def fit_calibration(

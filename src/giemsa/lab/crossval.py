@@ -18,6 +18,8 @@ from giemsa.errors import DataError, RunError
 from giemsa.files import replace_file, write_file
 from giemsa.lab.calibration import Calibration, fit_calibration
 from giemsa.lab.cells import choose_targets
+from giemsa.lab.evaluation import Predictions, versions, write_evaluation
+from giemsa.lab.metrics import roc_auc
 from giemsa.lab.training import TrainingData, predict_logits, train
 
 if TYPE_CHECKING:
@@ -137,18 +139,115 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
     return OutOfFold(logit, fold, calibration)
 
 
-def calibrate(logit: NDArray[np.float32], labels: LabelSets, recipe: Recipe) -> Calibration:
-    """Fit calibration and threshold on out-of-fold logits: confirmed cells, and all of the donors'."""
+def calibrate(
+    logit: NDArray[np.float32], labels: LabelSets, recipe: Recipe, rows: NDArray[np.bool_] | None = None
+) -> Calibration:
+    """Fit calibration and threshold on out-of-fold logits: confirmed cells, and all of the donors'.
+
+    Parameters
+    ----------
+    rows : (N,) ndarray of bool, optional
+        Look at these cells only.
+    """
+    chosen = np.ones(len(logit), np.bool_) if rows is None else rows
     targets = choose_targets(labels, recipe.labels)
-    known = (targets.weight > 0) & ~np.isnan(logit)
+    known = (targets.weight > 0) & chosen
     return fit_calibration(
         logit,
         targets.positive,
         known.astype(np.float64),
-        donor=labels.donor & ~np.isnan(logit),
+        donor=labels.donor & chosen,
         donor_specificity=DONOR_SPECIFICITY,
         source=f"out-of-fold logits of {int(known.sum())} cells, patients grouped",
     )
+
+
+def write_figures(
+    recipe: Recipe,
+    index: CellIndex,
+    labels: LabelSets,
+    result: OutOfFold,
+    folder: Path,
+    *,
+    command: str = "",
+    force: bool = False,
+) -> str:
+    """Write the pooled evaluation and the table of folds, and return that table.
+
+    Pooled figures are taken at the threshold that all folds together gave. Each fold's own accuracy and specificity are
+    taken with the calibration of the other folds, so that no patient helped to choose the threshold that judges it.
+    """
+    predictions = Predictions(
+        images=[cell.file for cell in index.cells],
+        p_parasitized=result.calibration.probability(result.logit),
+        logit=result.logit.astype(np.float64),
+        official=labels.official.astype(np.int8),
+        reviewed=labels.reviewed if labels.review_known else None,
+        donor=labels.donor if labels.donors_known else None,
+        patients=[cell.patient for cell in index.cells],
+    )
+    provenance = {
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest,
+        "data_digest": index.digest,
+        "calibration": asdict(result.calibration),
+        "command": command,
+        "versions": versions(),
+        "notes": ["Every cell was judged by a network that had not seen its patient."],
+    }
+    folds = fold_figures(recipe, labels, result)
+    write_evaluation(
+        folder / "pooled",
+        predictions,
+        predictions.evaluate(result.calibration.threshold),
+        provenance=provenance,
+        force=force,
+    )
+    write_file(folder / "folds.json", json.dumps(folds, indent=2) + "\n")
+    return format_folds(folds)
+
+
+def fold_figures(recipe: Recipe, labels: LabelSets, result: OutOfFold) -> dict[str, Any]:
+    """Compute each fold's figures, and their means, on confirmed labels where a review is known."""
+    judged = labels.confirmed if labels.review_known else np.ones(len(labels), np.bool_)
+    positive = labels.official == 1
+    rows = []
+    for k in range(int(result.fold.max()) + 1):
+        others = calibrate(result.logit, labels, recipe, result.fold != k)
+        called = others.probability(result.logit) >= others.threshold
+        cells = judged & (result.fold == k)
+        donors = labels.donor & (result.fold == k)
+        rows.append(
+            {
+                "fold": k,
+                "n": int(cells.sum()),
+                "accuracy": float((called == positive)[cells].mean()),
+                "sensitivity": float(called[cells & positive].mean()),
+                "specificity": float((~called)[cells & ~positive].mean()),
+                "roc_auc": roc_auc(positive[cells], result.logit[cells]),
+                "donors": int(donors.sum()),
+                "donor_specificity": float((~called)[donors].mean()) if donors.any() else None,
+            }
+        )
+    means = {
+        name: float(np.mean([row[name] for row in rows]))
+        for name in ("accuracy", "sensitivity", "specificity", "roc_auc", "donor_specificity")
+        if all(row[name] is not None for row in rows)
+    }
+    return {"labels": "confirmed" if labels.review_known else "official", "folds": rows, "mean": means}
+
+
+def format_folds(folds: dict[str, Any]) -> str:
+    """Format the table of folds for people."""
+    columns = ("accuracy", "sensitivity", "specificity", "roc_auc", "donor_specificity")
+    lines = [f"{'fold':>5} {'cells':>6} " + " ".join(f"{name.replace('_', ' '):>17}" for name in columns)]
+    for row in [*folds["folds"], {"fold": "mean", "n": "", **folds["mean"]}]:
+        values = " ".join(f"{'' if row.get(name) is None else format(row[name], '.5f'):>17}" for name in columns)
+        lines.append(f"{row['fold']:>5} {row['n']:>6} {values}")
+    lines.append(
+        f"On {folds['labels']} labels; donor specificity on all of the donors' cells; thresholds from the other folds."
+    )
+    return "\n".join(lines)
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -100,8 +100,6 @@ def _parts(split: Split, index: CellIndex, fold: int | None) -> tuple[NDArray[np
     if split.n_folds:
         if fold is None:
             raise DataError(f"The split has {split.n_folds} folds: say which one is held back with --fold.")
-        if not 0 <= fold < split.n_folds:
-            raise DataError(f"--fold {fold} does not exist: the split has folds 0 to {split.n_folds - 1}.")
         train, validation = split.fold(index, fold)
         return train, validation, f"fold {fold}"
     if fold is not None:

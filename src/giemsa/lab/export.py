@@ -116,7 +116,9 @@ def export_run(
         _write_graph(network, size, path)
         if int8:
             if calibration_cells is None:
-                raise ModelError("int8 needs cells to calibrate on: give the data that the run was trained on (--data).")
+                raise ModelError(
+                    "int8 needs cells to calibrate on: give the data that the run was trained on (--data)."
+                )
             path = _quantise(path, calibration_cells)
         _write_metadata(path, metadata(run, calibration, figures or {}))
         agreement = compare(network, path, comparison_cells, calibration)

@@ -40,15 +40,17 @@ class ResidualCnnSettings(_Settings):
 
     kind: Literal["residual-cnn"] = "residual-cnn"
     stem_width: Count = 16
-    widths: tuple[Count, ...] = (24, 48, 96)
-    blocks: tuple[Count, ...] = (1, 1, 1)
+    widths: tuple[Count, ...] = (16, 40, 80)
+    blocks: tuple[Count, ...] = (1, 2, 2)
     relative_colour: bool = True
     dropout: Probability = 0.0
 
     @model_validator(mode="after")
     def _stages_agree(self) -> ResidualCnnSettings:
         if len(self.widths) != len(self.blocks):
-            message = f"widths has {len(self.widths)} stages and blocks {len(self.blocks)}: give one number a stage in both"
+            message = (
+                f"widths has {len(self.widths)} stages and blocks {len(self.blocks)}: give one number a stage in both"
+            )
             raise ValueError(message)
         return self
 
@@ -60,8 +62,8 @@ class LabelSettings(_Settings):
     """What happens to cells of infected patients on which two readings disagree."""
     donors: Literal["negative", "official", "leave-out"] = "negative"
     """`negative`: every cell of a person without malaria is uninfected, whatever a reader saw."""
-    donor_weight: Strength = 2.0
-    disputed_donor_weight: Strength = 6.0
+    donor_weight: Strength = 1.5
+    disputed_donor_weight: Strength = 4.0
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
@@ -75,26 +77,26 @@ class AugmentationSettings(_Settings):
     """Standard deviation of the logarithm of the scale."""
     stretch: Strength = 0.04
     """Standard deviation of the logarithm of width over height."""
-    shift: Strength = 0.08
+    shift: Strength = 0.06
     """Largest shift, as a part of half the picture's width."""
-    stain_probability: Probability = 0.8
+    stain_probability: Probability = 0.85
     stain: Strength = 0.2
     """How much the density and the hue of the cell's body vary."""
-    contrast: Strength = 0.25
+    contrast: Strength = 0.2
     """Standard deviation of the logarithm of the gain of what lies in the cell."""
     pallor: Strength = 0.5
     """How much of the density of the cell's middle may go."""
     rim: Strength = 0.5
     mottle: Strength = 0.15
-    background_probability: Probability = 0.5
+    background_probability: Probability = 0.6
     """How often the black around the cell is replaced ..."""
-    smear_probability: Probability = 0.6
+    smear_probability: Probability = 0.75
     """... and how often of these by a drawn smear with other cells in it, else by one colour."""
     outline_probability: Probability = 0.3
-    bite_probability: Probability = 0.15
+    bite_probability: Probability = 0.05
     light: Strength = 0.12
     focus: Strength = 1.0
-    noise: Strength = 0.04
+    noise: Strength = 0.03
 
 
 class OptimiserSettings(_Settings):
@@ -113,7 +115,7 @@ class OptimiserSettings(_Settings):
 class TrainingSettings(_Settings):
     """How long, in what portions, and from which seed."""
 
-    epochs: Count = 24
+    epochs: Count = 20
     batch_size: Count = 96
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay per step of the moving average of the weights, which is what is kept; 0 keeps the last weights themselves."""
@@ -240,8 +242,12 @@ def _find(name: str) -> tuple[str, str]:
     known = recipe_names()
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=3) or known
-        raise RecipeError(f"There is no recipe {name!r}: known are {', '.join(nearest)}, or give the path of a TOML file.")
-    return (resources.files("giemsa.lab") / "recipe_files" / f"{name}.toml").read_text(encoding="utf-8"), f"recipe {name}"
+        raise RecipeError(
+            f"There is no recipe {name!r}: known are {', '.join(nearest)}, or give the path of a TOML file."
+        )
+    return (resources.files("giemsa.lab") / "recipe_files" / f"{name}.toml").read_text(
+        encoding="utf-8"
+    ), f"recipe {name}"
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:

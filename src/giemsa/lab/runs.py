@@ -1,15 +1,15 @@
 """A run: one training, and the folder that holds all that it left.
 
-    recipe.toml          the resolved recipe, defaults included
-    run.json             what it was trained on, with which versions, and whether it is complete
-    split.json           the split, where there was one
-    training_cells.csv   file and SHA-256 of every cell that was trained on
-    weights.safetensors  the weights that are kept
-    metrics.csv          a row an epoch
-    training.png         loss and accuracy over epochs
-    model.onnx           the model, fp32, for `evaluate` and `classify`
-    checkpoints/         what `--resume` goes on from
-    tensorboard/         the same metrics for TensorBoard
+recipe.toml          the resolved recipe, defaults included
+run.json             what it was trained on, with which versions, and whether it is complete
+split.json           the split, where there was one
+training_cells.csv   file and SHA-256 of every cell that was trained on
+weights.safetensors  the weights that are kept
+metrics.csv          a row an epoch
+training.png         loss and accuracy over epochs
+model.onnx           the model, fp32, for `evaluate` and `classify`
+checkpoints/         what `--resume` goes on from
+tensorboard/         the same metrics for TensorBoard
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def open_run(folder: Path) -> Run:
     """
     record = read_record(folder)
     if record.status != "complete":
-        raise RunError(f"The run {folder} is not complete: finish it with `giemsa train ... --output {folder} --resume`.")
+        raise RunError(
+            f"The run {folder} is not complete: finish it with `giemsa train ... --output {folder} --resume`."
+        )
     return Run(folder, load_recipe(folder / "recipe.toml"), record)
 
 
@@ -130,7 +132,9 @@ def read_record(folder: Path) -> RunRecord:
         raise RunError(f"{path} cannot be read: {error}.") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise RunError(f"The run {folder} is of format {found}, and this version reads format {FORMAT}: train it again.")
+        raise RunError(
+            f"The run {folder} is of format {found}, and this version reads format {FORMAT}: train it again."
+        )
     return RunRecord(**content)
 
 

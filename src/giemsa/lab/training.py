@@ -7,7 +7,7 @@ one is whole whenever the process is killed, and the weights that are kept are a
 
 from __future__ import annotations
 
-import giemsa.lab.torchvision_fix  # Lightning imports torchvision
+import giemsa.lab.torchvision_fix  # noqa: F401 Lightning imports torchvision
 
 # isort: split
 import csv
@@ -30,13 +30,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from giemsa.errors import DataError, RunError
+from giemsa.errors import RunError
 from giemsa.files import replace_file, write_file
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
 from giemsa.lab.curves import draw_training, read_metrics
 from giemsa.lab.networks import Scores, build_network
-from giemsa.lab.recipes import Recipe
 from giemsa.lab.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from giemsa.data.index import CellIndex
     from giemsa.data.labels import LabelSets
     from giemsa.lab.cells import Batch
+    from giemsa.lab.recipes import Recipe
 
 CHECKPOINTS_KEPT = 2
 """A checkpoint that is being written when the process is killed may be lost; the one before it is whole."""
@@ -187,7 +187,8 @@ class CellTraining(lightning.LightningModule):
     def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
         super().__init__()
         self.recipe = recipe
-        self.network = build_network(recipe.network).to(memory_format=torch.channels_last)
+        self.network = build_network(recipe.network)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
         self.average = AveragedModel(self.network, multi_avg_fn=_ema(recipe.training.ema_decay), use_buffers=True)
         self._augment = Augment(recipe.augmentation)
         self._steps_per_epoch = steps_per_epoch
@@ -269,7 +270,7 @@ def _weighted_loss(logit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _ema(decay: float) -> Any:  # noqa: ANN401  a callable of PyTorch's own signature
-    """A moving average that forgets its random start quickly."""
+    """Make a moving average that forgets its random start quickly."""
 
     def update(kept: Sequence[Tensor], last: Sequence[Tensor], steps: Tensor | int) -> None:
         done = int(steps)
@@ -324,7 +325,11 @@ def _keep_best(recipe: Recipe, trainer: lightning.Trainer, module: CellTraining)
     if not recipe.training.patience:
         return
     best = next(
-        (Path(callback.best_model_path) for callback in trainer.checkpoint_callbacks if callback.monitor == "validation_loss"),
+        (
+            Path(callback.best_model_path)
+            for callback in trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback.monitor == "validation_loss"
+        ),
         None,
     )
     if best is not None and best.is_file():
@@ -359,14 +364,15 @@ def _new_record(
     )
 
 
-def _start_folder(
-    folder: Path, recipe: Recipe, record: RunRecord, data: TrainingData, used: NDArray[np.intp]
-) -> None:
+def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: TrainingData, used: NDArray[np.intp]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists: go on with --resume, or give another --output.")
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "recipe.toml", recipe.to_toml())
-    with replace_file(folder / "training_cells.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replace_file(folder / "training_cells.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["file", "sha256"])
         writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in used)
