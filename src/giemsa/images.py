@@ -272,10 +272,11 @@ def _pillow_opener(kind: str) -> Any:  # noqa: ANN401
 
 
 def _pillow_to_rgb(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+    twelve_bits = getattr(image, "tag_v2", {}).get(258) == (12,)  # TIFF's BitsPerSample
     image = _upright(image)
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint16)
-        if dict(getattr(image, "tag_v2", {})).get(258) == (12,):  # BitsPerSample
+        if twelve_bits:
             grey <<= 4
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):
