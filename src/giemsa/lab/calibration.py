@@ -19,7 +19,7 @@ from giemsa.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MINIMUM_CELLS = 50
+MINIMUM_CELLS = 20
 """Of each class; with fewer, three numbers are not worth fitting."""
 
 

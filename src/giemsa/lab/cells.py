@@ -111,7 +111,7 @@ class CellDataset(Dataset[Batch]):
 
 
 class SeededShuffle(Sampler[int]):
-    """A new order each epoch, from the seed and the epoch's number alone: a resumed training goes on as if never stopped."""
+    """A new order each epoch, from the seed and the epoch's number alone, so that a resumed training goes on."""
 
     def __init__(self, rows: NDArray[np.intp], seed: int) -> None:
         self._rows = rows

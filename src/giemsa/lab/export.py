@@ -1,6 +1,7 @@
 """From a run to one ONNX file, checked against PyTorch before it is written.
 
-The graph follows DESIGN's contract: uint8 pixels in, scaling inside, `logit` and (where the network has it) `evidence` out.
+The graph follows the contract of `giemsa.model`: uint8 pixels in, scaling inside, `logit` and (where the network has
+it) `evidence` out.
 int8 is static, QDQ, per channel, unsigned activations and signed weights: on CPUs with VNNI that is the fastest
 form, and it is calibrated on cells that were trained on and nothing else.
 """
@@ -27,7 +28,6 @@ from torch import Tensor, nn
 
 from giemsa.errors import DataError, ModelError
 from giemsa.files import write_file
-from giemsa.lab.calibration import Calibration
 from giemsa.lab.training import predict_logits, to_rgb
 from giemsa.model import CONTRACT_VERSION
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from giemsa.data.index import CellIndex
+    from giemsa.lab.calibration import Calibration
     from giemsa.lab.runs import Run
 
 OPSET = 18

@@ -48,9 +48,7 @@ class ResidualCnnSettings(_Settings):
     @model_validator(mode="after")
     def _stages_agree(self) -> ResidualCnnSettings:
         if len(self.widths) != len(self.blocks):
-            message = (
-                f"widths has {len(self.widths)} stages and blocks {len(self.blocks)}: give one number a stage in both"
-            )
+            message = f"widths has {len(self.widths)} stages and blocks {len(self.blocks)}: give one number a stage"
             raise ValueError(message)
         return self
 
@@ -118,7 +116,7 @@ class TrainingSettings(_Settings):
     epochs: Count = 20
     batch_size: Count = 96
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Decay per step of the moving average of the weights, which is what is kept; 0 keeps the last weights themselves."""
+    """Decay per step of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after so many epochs without a better validation loss, and keep the best; 0 trains to the end."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"

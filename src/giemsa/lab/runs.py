@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save
-from torch import nn
 
 from giemsa.errors import RunError
 from giemsa.files import write_file
 from giemsa.lab.networks import build_network
 from giemsa.lab.recipes import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
 
 FORMAT = 1
 

@@ -1,0 +1,48 @@
+"""What the benchmarks share: the machine's description, and results as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine in words that mean the same elsewhere."""
+    processor = platform.processor() or platform.machine()
+    flags: set[str] = set()
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                processor = value.strip()
+            if name.strip() == "flags":
+                flags = set(value.split())
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)),
+        "vnni": bool(flags & {"avx512_vnni", "avx_vnni"}),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("giemsa", "numpy", "opencv-python-headless", "onnxruntime")},
+    }
+
+
+def write_result(name: str, content: dict[str, Any]) -> None:
+    """Write a result beside the machine's description and the command, and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_anonymous(sys.argv[1:])])
+    whole = {"command": command, "machine": machine(), **content}
+    (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(content, indent=2))
+
+
+def _anonymous(arguments: list[str]) -> list[str]:
+    """Name folders by what is in them: paths of one machine mean nothing on another."""
+    return [Path(argument).name.upper() if os.sep in argument else argument for argument in arguments]

@@ -1,0 +1,176 @@
+"""`giemsa train`, `crossval` and `export`, from the command line to a model that classifies."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from giemsa.cli import main
+from giemsa.model import open_model
+
+QUICK = """
+name = "quick"
+input_size_px = 32
+[network]
+stem_width = 4
+widths = [4, 8]
+blocks = [1, 1]
+[training]
+epochs = 2
+batch_size = 16
+ema_decay = 0.5
+precision = "32-true"
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, draw_cell, encode):
+    root = tmp_path_factory.mktemp("world")
+    for patient in range(8):
+        for number in range(30):
+            parasitized = patient < 6 and number % 2 == 0
+            folder = root / "cells" / ("Parasitized" if parasitized else "Uninfected")
+            folder.mkdir(parents=True, exist_ok=True)
+            whose = f"C{patient}P{patient}ThinF" if patient < 6 else f"C{patient}NThinF"
+            name = f"{whose}_IMG_20200101_120000_cell_{number}.png"
+            (folder / name).write_bytes(encode(draw_cell(parasitized, size=(40, 42), seed=patient * 100 + number)))
+    (root / "quick.toml").write_text(QUICK, encoding="utf-8")
+    return root
+
+
+def giemsa(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_from_a_split_to_a_run_to_verdicts(world, tmp_path, capsys):
+    split, run, exported = tmp_path / "split.json", tmp_path / "run", tmp_path / "model.onnx"
+    assert giemsa("data", "split", world / "cells", "--output", split, "--validation", "0.25") == 0
+    status = giemsa(
+        "train", world / "quick.toml", "--data", world / "cells", "--split", split, "--threads", 1, "--output", run
+    )
+    assert status == 0
+    said = capsys.readouterr()
+    assert "Trained in" in said.out
+    assert "verdicts differ" in said.out
+    assert "patients" in said.err
+    assert giemsa("export", run, "--data", world / "cells", "--output", exported) == 0
+    assert "fp32" in capsys.readouterr().out
+    picture = next((world / "cells" / "Parasitized").iterdir())
+    for model in (run, exported):
+        assert giemsa("classify", picture, "--model", model, "--output", tmp_path / "v.csv", "--force") == 0
+    with (tmp_path / "v.csv").open() as file:
+        assert next(csv.DictReader(file))["verdict"] in {"parasitized", "uninfected"}
+
+
+def test_export_does_not_overwrite_unasked_and_takes_calibration_and_figures(world, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert giemsa("train", world / "quick.toml", "--data", world / "cells", "--limit", 60, "--output", run) == 0
+    assert "nothing is left to validate on" in capsys.readouterr().err
+    exported = tmp_path / "model.onnx"
+    exported.write_text("precious")
+    assert giemsa("export", run, "--output", exported) == 2
+    assert exported.read_text() == "precious"
+    (tmp_path / "calibration.json").write_text('{"temperature": 2.5, "bias": 0.5, "threshold": 0.25, "source": "me"}')
+    (tmp_path / "figures.json").write_text('{"accuracy": 0.5}')
+    more = ["--calibration", tmp_path / "calibration.json", "--figures", tmp_path / "figures.json", "--force"]
+    assert giemsa("export", run, "--output", exported, *more) == 0
+    assert "random pixels only" in capsys.readouterr().err
+    card = open_model(exported).card
+    assert (card.temperature, card.bias, card.threshold) == (2.5, 0.5, 0.25)
+
+
+def test_int8_needs_the_data(world, tmp_path, capsys):
+    assert giemsa("export", tmp_path, "--int8", "--output", tmp_path / "m.onnx") == 2
+    assert "--int8 needs --data" in capsys.readouterr().err
+
+
+def test_crossval_makes_its_own_folds_and_prints_them(world, tmp_path, capsys):
+    out = tmp_path / "cv"
+    common = [
+        "crossval",
+        world / "quick.toml",
+        "--data",
+        world / "cells",
+        "--folds",
+        2,
+        "--threads",
+        1,
+        "--output",
+        out,
+    ]
+    assert giemsa(*common, "--fold", 0) == 0
+    assert "Folds still to be trained: 1" in capsys.readouterr().err
+    assert giemsa(*common, "--resume") == 0
+    assert "donor specificity" in capsys.readouterr().out
+    assert len(json.loads((out / "folds.json").read_text())["folds"]) == 2
+    assert (out / "pooled" / "metrics.json").is_file()
+
+
+def test_crossval_takes_a_split_with_folds_and_no_other(world, tmp_path, capsys):
+    giemsa("data", "split", world / "cells", "--output", tmp_path / "hold-out.json")
+    giemsa("data", "split", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")
+    common = ["crossval", world / "quick.toml", "--data", world / "cells", "--output", tmp_path / "cv"]
+    assert giemsa(*common, "--split", tmp_path / "hold-out.json") == 2
+    assert "hold-out" in capsys.readouterr().err
+    assert giemsa(*common, "--split", tmp_path / "folds.json", "--fold", 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--fold", 0], "--fold needs --split"),
+        (["--set", "training.epoch=3"], "training.epochs"),
+        (["--set", "nonsense"], "KEY=VALUE"),
+        (["--donors", "nobody.txt"], "nobody.txt"),
+        (["--reviewed", "nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_a_wrong_argument_stops_a_training_before_it_begins(world, tmp_path, capsys, more, said):
+    run = tmp_path / "run"
+    assert giemsa("train", world / "quick.toml", "--data", world / "cells", "--output", run, *more) == 2
+    assert said in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_folds_and_hold_outs_are_not_mistaken_for_each_other(world, tmp_path, capsys):
+    giemsa("data", "split", world / "cells", "--output", tmp_path / "hold-out.json")
+    giemsa("data", "split", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")
+    common = ["train", world / "quick.toml", "--data", world / "cells", "--output", tmp_path / "run", "--split"]
+    assert giemsa(*common, tmp_path / "folds.json") == 2
+    assert "--fold" in capsys.readouterr().err
+    assert giemsa(*common, tmp_path / "folds.json", "--fold", 7) == 2
+    assert "fold 7" in capsys.readouterr().err
+    assert giemsa(*common, tmp_path / "hold-out.json", "--fold", 0) == 2
+    assert "hold-out" in capsys.readouterr().err
+
+
+def test_help_does_not_load_pytorch():
+    import subprocess
+
+    for command in ("train", "crossval", "export"):
+        code = (
+            "import sys; from giemsa.cli import main; status = main([sys.argv[1], '--help']); "
+            "assert status == 0 and 'torch' not in sys.modules"
+        )
+        shown = subprocess.run([sys.executable, "-c", code, command], check=True, capture_output=True, text=True)
+        assert shown.stdout.count("\n") < 50
+        assert "examples:" in shown.stdout
+
+
+def test_logits_of_a_run_are_numbers(world, tmp_path):
+    run = tmp_path / "run"
+    giemsa("train", world / "quick.toml", "--data", world / "cells", "--limit", 60, "--output", run)
+    cells = np.zeros((2, 32, 32, 3), np.uint8)
+    assert np.isfinite(open_model(run).run(cells).logit).all()
