@@ -486,7 +486,7 @@ def _area_under_roc(tp: FloatArray, fp: FloatArray) -> FloatArray:
         return np.full(tp.shape[:-1], np.nan)
     heights = tp.copy()
     heights[..., 1:] += tp[..., :-1]
-    area = np.einsum("...k,...k->...", np.diff(fp, axis=-1, prepend=0.0), heights) / 2
+    area = np.einsum("...k,...k->...", _steps(fp), heights) / 2
     return _ratio(area, tp[..., -1] * fp[..., -1])
 
 
@@ -495,9 +495,15 @@ def _average_precision(tp: FloatArray, fp: FloatArray) -> FloatArray:
     if tp.shape[-1] == 0:
         return np.full(tp.shape[:-1], np.nan)
     called = tp + fp
-    steps = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
-    gained = np.einsum("...k,...k->...", np.diff(tp, axis=-1, prepend=0.0), steps)
-    return _ratio(gained, tp[..., -1])
+    at_score = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
+    return _ratio(np.einsum("...k,...k->...", _steps(tp), at_score), tp[..., -1])
+
+
+def _steps(sums: FloatArray) -> FloatArray:
+    """Return what each cumulative sum adds to the one before; faster than numpy.diff with a 0 prepended."""
+    steps = sums.copy()
+    steps[..., 1:] -= sums[..., :-1]
+    return steps
 
 
 def _bin(p: FloatArray, bins: int) -> tuple[FloatArray, IntArray]:
