@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from giemsa.data.labels import LabelSets
 
 SplitBy = Literal["patient", "image", "folder"]
-HOLD_OUT_PARTS: Final = ("train", "validation", "test")
+HOLD_OUT_PARTS: Final[tuple[str, ...]] = ("train", "validation", "test")
 
 _FORMAT: Final = "giemsa split"
 _VERSION: Final = 1
