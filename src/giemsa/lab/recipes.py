@@ -62,7 +62,7 @@ class LabelSettings(_Settings):
     """`negative`: every cell of a person without malaria is uninfected, whatever a reader saw."""
     donor_weight: Strength = 1.5
     disputed_donor_weight: Strength = 4.0
-    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
 
 
 class AugmentationSettings(_Settings):
@@ -82,10 +82,10 @@ class AugmentationSettings(_Settings):
     """How much the density and the hue of the cell's body vary."""
     contrast: Strength = 0.2
     """Standard deviation of the logarithm of the gain of what lies in the cell."""
-    pallor: Strength = 0.5
+    pallor: Strength = 1.0
     """How much of the density of the cell's middle may go."""
     rim: Strength = 0.5
-    mottle: Strength = 0.15
+    mottle: Strength = 0.25
     background_probability: Probability = 0.6
     """How often the black around the cell is replaced ..."""
     smear_probability: Probability = 0.75
@@ -113,7 +113,7 @@ class OptimiserSettings(_Settings):
 class TrainingSettings(_Settings):
     """How long, in what portions, and from which seed."""
 
-    epochs: Count = 20
+    epochs: Count = 16
     batch_size: Count = 96
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay per step of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
