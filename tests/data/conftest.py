@@ -19,17 +19,16 @@ class Drawing:
     """Draws cells and lays them out as folders and tables."""
 
     def png(self, number: int, *, parasitized: bool = False, size: tuple[int, int] = (30, 28)) -> bytes:
-        """Encode a cell that is like no other: `number` decides its shade and the place of what is in it."""
+        """Encode a cell that is like no other: `number` decides its shades."""
         rng = np.random.default_rng((7, number, parasitized))
         width, height = size
-        cell = np.zeros((height, width, 3), np.uint8)
-        shade = tuple(int(value) for value in rng.integers((140, 120, 180), (180, 170, 240)))
-        cv2.ellipse(cell, (width // 2, height // 2), (width // 2 - 2, height // 2 - 2), 0, 0, 360, shade, -1)
-        for _ in range(3):
-            place = tuple(int(value) for value in rng.integers(6, min(size) - 6, 2))
-            cv2.circle(cell, place, 3, tuple(int(value) for value in rng.integers(60, 250, 3)), -1)
+        shades = rng.integers(90, 255, (4, 4, 3), dtype=np.uint8)
+        cell = cv2.resize(shades, size, interpolation=cv2.INTER_LINEAR)
+        outline = np.zeros((height, width), np.uint8)
+        cv2.ellipse(outline, (width // 2, height // 2), (width // 2 - 2, height // 2 - 2), 0, 0, 360, 1, -1)
         if parasitized:
             cv2.circle(cell, (width // 2, height // 2), 2, (120, 20, 90), -1)
+        cell *= outline[:, :, None]
         done, data = cv2.imencode(".png", cell)
         assert done
         return data.tobytes()

@@ -211,6 +211,14 @@ def test_linked_folders_are_followed(tree, tmp_path):
     assert read_index(tmp_path / "linked").digest == read_index(tree).digest
 
 
+def test_a_folder_that_is_linked_into_two_parts_is_in_both(tmp_path, drawing):
+    drawing.folders(tmp_path / "cells", {"Positive": 2, "Negative": 2})
+    for part in ("train", "test"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / part).symlink_to(tmp_path / "cells", target_is_directory=True)
+    assert sorted(cell.part for cell in read_index(tmp_path / "data")) == ["test"] * 4 + ["train"] * 4
+
+
 def test_a_file_name_that_is_not_utf8_is_read(tree, drawing):
     name = os.fsencode(str(tree / "Uninfected")) + b"/C200ThinF_IMG_\xff_cell_1.png"
     with open(name, "wb") as file:  # noqa: PTH123 - the name is bytes

@@ -234,14 +234,9 @@ def _read(args: argparse.Namespace, progress: Callable[[str, int, int], None]) -
 
 
 def _print_description(description: Description, *, all_patients: bool) -> None:
-    from giemsa.data.folders import count
-
     console = _console()
     whole = description.whole
-    people = count(whole.patients, "patient") if description.patients_known else "patients not known for all"
-    if not whole.patients:
-        people = "patients not known"
-    print(f"{description.root}: {count(whole.cells, 'cell')}, {people} ({description.layout})")
+    print(f"{description.root} ({description.layout}): {description.summary}")
     print(f"digest {description.digest}")
     console.print(_counts_table(description, [*description.per_part, whole]))
     _print_patients(console, description, all_patients=all_patients)

@@ -103,8 +103,8 @@ class CopyGroup:
 
     @property
     def across_patients(self) -> bool:
-        """Whether the same picture is of two patients."""
-        return len(set(self.patients)) > 1
+        """Whether the same picture is of two known patients."""
+        return len(set(self.patients) - {None}) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,8 @@ class Description:
 
     Attributes
     ----------
-    root, layout, digest : str
-        Where it is, how it was read, and its content's digest.
+    root, layout, summary, digest : str
+        Where it is, how it was read, what it is in a line, and its content's digest.
     whole : Counts
         All cells.
     per_patient : tuple of Counts
@@ -141,6 +141,7 @@ class Description:
 
     root: str
     layout: str
+    summary: str
     digest: str
     whole: Counts
     per_patient: tuple[Counts, ...]
@@ -211,6 +212,7 @@ def describe(
     return Description(
         root=str(index.root),
         layout=index.layout,
+        summary=index.summary,
         digest=index.digest,
         whole=_count("all", np.arange(len(index)), index, labels),
         per_patient=tuple(_count(name, np.array(rows), index, labels) for name, rows in sorted(rows_of.items())),

@@ -269,15 +269,14 @@ def _list_pictures(root: Path) -> tuple[list[PurePosixPath], list[str]]:
     """Find every picture below a folder, by name, in order; hidden files and loops of links are passed over."""
     pictures: list[PurePosixPath] = []
     notes: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    waiting = [(root, PurePosixPath())]
+    waiting: list[tuple[Path, PurePosixPath, frozenset[tuple[int, int]]]] = [(root, PurePosixPath(), frozenset())]
     while waiting:
-        folder, relative = waiting.pop()
+        folder, relative, above = waiting.pop()
         try:
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
+            here = (status.st_dev, status.st_ino)
+            if here in above:  # a link back; the same folder in two other places is read twice, as it would be copied
                 continue
-            seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
                 shown = [entry for entry in listing if not entry.name.startswith((".", "__"))]
                 entries = [(entry.name, _is_folder(entry)) for entry in shown]
@@ -289,7 +288,7 @@ def _list_pictures(root: Path) -> tuple[list[PurePosixPath], list[str]]:
             continue
         for name, is_folder in sorted(entries, reverse=True):
             if is_folder:
-                waiting.append((folder / name, relative / name))
+                waiting.append((folder / name, relative / name, above | {here}))
             elif name.lower().endswith(tuple(SUFFIXES)):
                 pictures.append(relative / name)
     return sorted(pictures, key=str), notes
