@@ -3,7 +3,8 @@
 1. `giemsa crossval default`, five folds of patients: figures, calibration and threshold.
 2. `giemsa train default` on all patients.
 3. `giemsa export --int8` with the calibration of 1 and the figures of 1 in the card.
-4. The card, `docs/model-card.md`, written from the files that the other benchmarks left in `benchmarks/results/`.
+
+The card is written by `write_card.py`, after the other benchmarks.
 
 Some hours on two cores. What is complete is not done again: `--work` keeps the runs.
 
@@ -46,7 +47,8 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     shutil.copyfile(crossval / "folds.json", results / "crossval_folds.json")
     (results / "crossval_pooled.json").write_text(json.dumps(public(metrics), indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(final / "run.json", results / "final_run.json")
+    run = json.loads((final / "run.json").read_text(encoding="utf-8"))
+    (results / "final_run.json").write_text(json.dumps(public(run), indent=2) + "\n", encoding="utf-8")
 
 
 def giemsa(*arguments: str) -> None:
@@ -69,9 +71,9 @@ def card_figures(metrics: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def public(metrics: dict[str, Any]) -> dict[str, Any]:
+def public(content: dict[str, Any]) -> dict[str, Any]:
     """Leave out the command line, which names folders of one machine."""
-    return {name: value for name, value in metrics.items() if name != "command"}
+    return {name: value for name, value in content.items() if name != "command"}
 
 
 if __name__ == "__main__":
