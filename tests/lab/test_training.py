@@ -137,6 +137,25 @@ def test_a_killed_training_is_resumed_to_the_same_weights(world, quick_recipe, t
     assert (tmp_path / "killed" / "weights.safetensors").stat().st_mtime_ns == before
 
 
+def test_an_interrupted_training_says_how_to_go_on(world, quick_recipe, tmp_path):
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text(changed(quick_recipe, epochs=50).to_toml(), encoding="utf-8")
+    arguments = ["train", recipe, "--data", world.root, "--threads", "1", "--output", tmp_path / "run"]
+    command = [sys.executable, "-c", _DRIVER, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "epoch 2":
+            process.send_signal(signal.SIGINT)
+            break
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("giemsa: interrupted")
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_a_folder_that_is_taken_is_refused_and_left_alone(trained, half, quick_recipe):
     before = sorted(path.name for path in trained.folder.iterdir())
     with pytest.raises(RunError, match="exists"):

@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.cli.train import add_data_arguments, add_recipe_arguments, add_training_arguments, read_recipe
+from giemsa.cli.train import (
+    add_data_arguments,
+    add_recipe_arguments,
+    add_training_arguments,
+    read_recipe,
+    say_interrupted,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train once a fold, pool, and report."""
+    try:
+        return _cross_validate(args)
+    except KeyboardInterrupt:
+        return say_interrupted(args.output)
+
+
+def _cross_validate(args: argparse.Namespace) -> int:
     recipe = read_recipe(args)
     from giemsa.data.cache import open_cache
     from giemsa.data.splits import make_split, read_split

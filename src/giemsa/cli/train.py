@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from giemsa.cli import INTERRUPTED
+
 if TYPE_CHECKING:
     import argparse
 
@@ -67,8 +69,25 @@ def read_recipe(args: argparse.Namespace) -> Recipe:
     return load_recipe(args.recipe, parse_overrides(args.set))
 
 
+def say_interrupted(folder: Path) -> int:
+    """Say what an interruption has left, and how to go on; the exit status."""
+    print(
+        f"giemsa: interrupted: the epochs before this one are kept in {folder}; go on with the same command and "
+        "--resume",
+        file=sys.stderr,
+    )
+    return INTERRUPTED
+
+
 def run(args: argparse.Namespace) -> int:
     """Train."""
+    try:
+        return _train(args)
+    except KeyboardInterrupt:
+        return say_interrupted(args.output)
+
+
+def _train(args: argparse.Namespace) -> int:
     recipe = read_recipe(args)
     from giemsa.lab.calibration import Calibration
     from giemsa.lab.datasets import read_labelled, training_data

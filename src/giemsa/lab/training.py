@@ -136,14 +136,17 @@ def train(
     clock = _Clock()
     trainer = _make_trainer(recipe, folder, clock, has_validation=len(validation) > 0, progress=progress)
     with _quiet():
-        trainer.fit(
-            module,
-            training_loader(dataset, used, recipe.training.batch_size, recipe.training.seed),
-            ordered_loader(dataset, validation) if len(validation) else None,
-            ckpt_path=_last_checkpoint(folder) if resume else None,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(
+                module,
+                training_loader(dataset, used, recipe.training.batch_size, recipe.training.seed),
+                ordered_loader(dataset, validation) if len(validation) else None,
+                ckpt_path=_last_checkpoint(folder) if resume else None,
+            )
+        except SystemExit:  # what Lightning makes of an interruption
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
     _keep_best(recipe, trainer, module)
     save_weights(module.kept_network(), folder / "weights.safetensors")
     draw_training(read_metrics(folder / "metrics.csv"), recipe.name, folder / "training.png")
