@@ -3,7 +3,8 @@
 The graph follows the contract of `giemsa.model`: uint8 pixels in, scaling inside, `logit` and (where the network has
 it) `evidence` out.
 int8 is static, QDQ, per channel, unsigned activations and signed weights: on CPUs with VNNI that is the fastest
-form, and it is calibrated on cells that were trained on and nothing else.
+form, and it is calibrated on cells that were trained on and nothing else. Weights have 7 bits: on CPUs without VNNI
+two products of unsigned by signed 8 bits are added in 16, and would saturate.
 """
 
 from __future__ import annotations
@@ -236,6 +237,7 @@ def _quantise(path: Path, cells: NDArray[np.uint8]) -> Path:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
             nodes_to_exclude=_outside_of_layers(prepared),
         )
     return quantised
