@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -172,3 +174,32 @@ def write_model():
 def tiny_model(tmp_path_factory) -> Path:
     """A tiny model that follows the contract and tells drawn cells apart."""
     return _write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture
+def unprivileged():
+    """`with unprivileged():` drops the rights of root, to whom every file is open."""
+
+    @contextmanager
+    def drop():
+        if os.geteuid() != 0:
+            yield
+            return
+        os.setegid(65_534)
+        os.seteuid(65_534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+    return drop
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may enter, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -295,10 +297,7 @@ def bomb(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "TIFF", "BMP", "WEBP", "JPEG"])
 def test_too_many_pixels_are_refused_before_they_are_decoded(kind, recwarn):
-    import tracemalloc
-
     data = bomb(kind)
-    decode_size = 0
     tracemalloc.start()
     try:
         with pytest.raises(PictureError, match=r"at most 50,000,000 are decoded"):
@@ -339,15 +338,10 @@ def test_pictures_of_32_bits_are_refused(encode):
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_bytes_give_pixels_or_a_picture_error(data):
-    start = data.draw(
-        st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"BM", b"RIFF1234WEBP"])
-    )
-    try:
-        decoded = decode(start + data.draw(st.binary(max_size=200)))
-    except PictureError as error:
-        assert "\n" not in str(error)
-    else:
-        assert decoded.ndim == 3
+    starts = [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"BM", b"RIFF1234WEBP"]
+    picture = data.draw(st.sampled_from(starts)) + data.draw(st.binary(max_size=200))
+    with suppress(PictureError):
+        assert decode(picture).ndim == 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -359,10 +353,8 @@ def test_a_damaged_file_gives_pixels_or_a_picture_error(which, data):
     damaged = bytearray(file.getvalue())
     for _ in range(3):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(PictureError):
         assert decode(bytes(damaged)).dtype == np.uint8
-    except PictureError:
-        pass
 
 
 def test_arrays_follow_the_rules_of_files(cell):
