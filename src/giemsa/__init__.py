@@ -11,12 +11,11 @@ The names below are imported when they are first used (PEP 562), so that `import
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import os
-
     from giemsa.classifier import Classifier
     from giemsa.errors import (
         DataError,
@@ -32,9 +31,14 @@ if TYPE_CHECKING:
         SourceError,
         UsageError,
     )
+    from giemsa.model import Model
     from giemsa.verdicts import DISCLAIMER, Verdict
 
 __version__ = "0.1.0"
+
+# From 1.29 on, ONNX Runtime tells its maker about every session and model, and keeps an identifier for that in the
+# user's cache. Whether it does is decided when it is loaded, so it is told here, before any part of Giemsa loads it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "DISCLAIMER",
@@ -58,13 +62,13 @@ __all__ = [
 _HOME = {"Classifier": "giemsa.classifier", "Verdict": "giemsa.verdicts", "DISCLAIMER": "giemsa.verdicts"}
 
 
-def load(model: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Classifier:
+def load(model: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Classifier:
     """Open a model and return what classifies with it.
 
     Parameters
     ----------
-    model : path, optional
-        An ONNX file or a run folder; None means the embedded model.
+    model : Model or path, optional
+        A model, an ONNX file or a run folder; None means the embedded model.
     threads : int, optional
         Worker threads of `Classifier.classify_many`; None means one for each core that this process may use.
 

@@ -313,6 +313,7 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
 def _open_session(content: bytes, file: Path, threads: int) -> Any:  # noqa: ANN401
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # for those who have loaded it before Giemsa, see giemsa/__init__.py
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
