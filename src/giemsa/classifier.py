@@ -141,7 +141,16 @@ class Classifier:
                     start += len(chunk)
                     chunk = list(islice(stream, CHUNK))
                 if not chunk or len(under_way) > self.threads * _AHEAD:
-                    yield under_way.popleft().result()
+                    verdicts = under_way[0].result()
+                    under_way.popleft()
+                    yield verdicts
+        except KeyboardInterrupt:
+            # What is computed, or nearly, is not thrown away.
+            for future in under_way:
+                if future.cancel():
+                    break
+                yield future.result()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -156,7 +165,7 @@ class Classifier:
             try:
                 cells[readable] = resize(_pixels(picture), size)
             except PictureError as error:
-                reasons.append(str(error))
+                reasons.append(" ".join(str(error).split()))
             else:
                 reasons.append(None)
                 readable += 1

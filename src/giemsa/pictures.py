@@ -26,7 +26,7 @@ COLOURS: Final = {
     "uninfected": (0, 114, 178),
     "indeterminate": (204, 121, 167),
     "not_a_cell": (0, 158, 115),
-    "unreadable": (110, 110, 110),
+    "unreadable": (114, 108, 102),
 }
 _INK, _FAINT, _PAPER, _GROUND = (20, 20, 20), (90, 90, 90), (255, 255, 255), (235, 235, 235)
 _THUMBNAIL, _GAP, _COLUMNS = 128, 14, 8

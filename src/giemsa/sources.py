@@ -289,7 +289,7 @@ def _is_candidate(name: str, is_folder: bool) -> bool:
 
 
 def _is_hidden_in_archive(name: str) -> bool:
-    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in name.split("/"))
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in re.split(r"[/\\]", name))
 
 
 def _has_suffix(name: str) -> bool:

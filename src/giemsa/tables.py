@@ -136,7 +136,7 @@ class Table(Protocol):
         """Append rows."""
 
     def finish(self, summary: Summary) -> None:
-        """Say that all rows are there."""
+        """Say that all rows are there; without it, Parquet leaves nothing."""
 
 
 def table_suffix(path: str | os.PathLike[str]) -> str:
@@ -276,6 +276,7 @@ class _RowTable:
         self._csv = path.suffix.lower() == ".csv"
         self._resumed = resume and path.exists()
         self._end = 0
+        self._writing = False  # what is there already is not touched before it has been read through
         if self._resumed:
             self._check_record()
         try:
@@ -289,6 +290,8 @@ class _RowTable:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._writing:
+            self._cut()  # half a row, where an interruption came in the middle of it
         self._file.close()
 
     def existing(self) -> Iterator[Verdict]:
@@ -301,8 +304,8 @@ class _RowTable:
                 self._end = lines.end
                 self.rows += 1
                 yield row
-        self._cut()
         self._begin()
+        self._cut()
 
     def write(self, verdicts: Sequence[Verdict]) -> None:
         self._append(rows_as_csv(verdicts) if self._csv else rows_as_json_lines(verdicts))
@@ -316,6 +319,7 @@ class _RowTable:
         self._write_record(complete=True, summary=summary)
 
     def _begin(self) -> None:
+        self._writing = True
         self._write_record(complete=False)
         if self._csv and self._end == 0:
             self._append(",".join(COLUMNS) + "\n")
@@ -442,13 +446,12 @@ class _ParquetTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None and not self._finished:
-            error = OutputError(f"{self.path} was not finished")
-            kind = OutputError
-        if error is not None:
+        if not self._finished:
             with suppress(OSError):
                 self._writer.close()
-        self._stack.__exit__(kind, error, trace)
+            # Whatever the reason, half a file does not take its place.
+            error = error or OutputError(f"{self.path} was not finished")
+        self._stack.__exit__(kind or (type(error) if error else None), error, trace)
 
     def existing(self) -> Iterator[Verdict]:
         return iter(())

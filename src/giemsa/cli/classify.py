@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from giemsa.cli import INTERRUPTED
@@ -65,11 +66,13 @@ def run(args: argparse.Namespace) -> int:
     from giemsa.tables import Summary
 
     cv2.setNumThreads(1)  # each worker decodes and resizes by itself
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
     classifier = Classifier(args.model, threads=args.threads)
     record = classifier.record(command=args.command_line)
     summary = Summary()
     sheet = _sheet(args)
     with ExitStack() as stack:
+        stack.enter_context(_terminated_like_interrupted())
         table = _open_table(args, record, stack)
         advance = _progress(args, stack)
         try:
@@ -224,6 +227,22 @@ def _report(args: argparse.Namespace, summary: Summary, record: RunRecord) -> No
     if written:
         lines.insert(2, f"Written: {', '.join(written)}.")
     print(*([] if args.output else [""]), *lines, sep="\n", file=stream)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send before they kill, end the command as Ctrl-C does."""
+    import signal
+
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say_interrupted(args: argparse.Namespace, table: Table | None) -> None:
