@@ -24,7 +24,6 @@ from PIL import Image
 from giemsa.cli import main
 from giemsa.verdicts import DISCLAIMER
 
-
 GIEMSA = [sys.executable, "-m", "giemsa"]
 
 

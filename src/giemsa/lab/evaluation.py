@@ -666,8 +666,10 @@ def _describe(report: Report, provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _title(content: Mapping[str, Any]) -> str:
+    """Name what was evaluated: a model, or the recipe of a cross-validation."""
     model = content.get("model")
-    return str(model["name"]) if isinstance(model, dict) and model.get("name") else ""
+    name = model.get("name") if isinstance(model, dict) else content.get("recipe")
+    return str(name or "")
 
 
 def _write_text(path: Path, text: str) -> None:
