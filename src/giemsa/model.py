@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -300,13 +301,18 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
                              "name a model with --model")  # fmt: skip
         return EMBEDDED_PATH
     file = Path(path)
-    if file.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"the model {file} does not exist; name an ONNX file or a run folder") from None
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise ModelError(f"the model {file} cannot be opened: {said}; name an ONNX file or a run folder") from None
+    if is_folder:
         if not (file / "model.onnx").is_file():
             raise ModelError(f"the folder {file} has no model.onnx; `giemsa export {file} --output "
                              f"{file / 'model.onnx'}` makes one of a finished run")  # fmt: skip
         return file / "model.onnx"
-    if not file.exists():
-        raise ModelError(f"the model {file} does not exist; name an ONNX file or a run folder")
     return file
 
 

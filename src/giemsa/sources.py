@@ -94,13 +94,15 @@ def open_sources(
     for text in texts:
         if text != "-":
             _check_argument(text)
-    say = note or _say_nothing
+    say = _HeldBack(note or _say_nothing)  # where there is nothing at all, the error says it all
+
     stream = chain.from_iterable(_of_argument(text, listing, say) for text in texts)
     first = next(stream, None)
     if first is None:
         where = ", ".join(printable(text) for text in texts[:3]) + (", ..." if len(texts) > 3 else "")
         raise SourceError(f"there are no pictures in {where or 'an empty list of paths'}; expected files that end in "
                           f"{', '.join(sorted(SUFFIXES))}")  # fmt: skip
+    say.release()
     return chain([first], stream)
 
 
@@ -380,6 +382,25 @@ def _why_unreadable(path: str, error: OSError | ValueError) -> str:
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return "this is a link that leads back to itself"
     return f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+class _HeldBack:
+    """A note taker that keeps what it is told until it is released, and passes on all that follows."""
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._kept: list[str] | None = []
+
+    def __call__(self, sentence: str) -> None:
+        if self._kept is None:
+            self._note(sentence)
+        else:
+            self._kept.append(sentence)
+
+    def release(self) -> None:
+        kept, self._kept = self._kept or [], None
+        for sentence in kept:
+            self._note(sentence)
 
 
 def _say_nothing(_sentence: str) -> None:

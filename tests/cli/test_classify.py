@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from giemsa import ModelError, load
 from giemsa.cli import main
 from giemsa.verdicts import DISCLAIMER
 
@@ -180,16 +182,28 @@ def test_broken_links_and_loops_of_links_are_rows(cells, classify):
     assert "giemsa: the link cells/up was not followed" in err
 
 
-def test_what_may_not_be_read_is_a_row(open_folder, unprivileged, make_cells, classify):
+def test_what_may_not_be_read_is_a_row(open_folder, unprivileged, make_cells, classify, tiny_model):
     paths = make_cells(open_folder / "cells", 3, size=(20, 20))
     paths[1].chmod(0)
+    model = shutil.copy(tiny_model, open_folder / "tiny.onnx")
     classify(paths[0])  # what is imported lazily may not be open to everybody
     with unprivileged():
-        status, _, _ = classify(open_folder / "cells", "--output", open_folder / "out.csv")
+        arguments = ["classify", open_folder / "cells", "--output", open_folder / "out.csv", "--model", model]
+        status = main([str(argument) for argument in arguments])
     assert status == 1
     rows = read_csv(open_folder / "out.csv")
     assert [row["verdict"] for row in rows] == ["parasitized", "unreadable", "uninfected"]
     assert "no permission" in rows[1]["reason"]
+
+
+def test_a_model_that_may_not_be_read_is_one_sentence(open_folder, unprivileged, make_cells, classify, tiny_model):
+    paths = make_cells(open_folder / "cells", 1, size=(20, 20))
+    closed = open_folder / "closed"
+    closed.mkdir(mode=0o700)
+    model = shutil.copy(tiny_model, closed / "tiny.onnx")
+    classify(paths[0])
+    with unprivileged(), pytest.raises(ModelError, match="cannot be opened: Permission denied"):
+        load(model)
 
 
 def test_a_name_that_is_no_utf8_is_a_row_like_any_other(cells, classify):
