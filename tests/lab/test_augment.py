@@ -104,7 +104,7 @@ def test_stain_changes_the_cell_and_leaves_the_black_black(cells):
     assert colours.std(0).min() > 0.02
 
 
-@pytest.mark.parametrize("strength", ["pallor", "rim", "mottle", "light", "focus", "noise"])
+@pytest.mark.parametrize("strength", ["pallor", "rim", "mottle", "blotch", "light", "focus", "noise"])
 def test_each_strength_changes_cells_by_itself(cells, strength):
     beside = {"stain": 1e-6, "stain_probability": 1.0}
     without, with_it = (augment(cells, **beside, **more) for more in ({}, {strength: 0.5}))

@@ -153,6 +153,10 @@ class Augment:
         coarse = torch.randn((draw.count, _CHANNELS, 4, 4), generator=draw.generator, device=draw.device)
         coarse = coarse * (draw.uniform(0, s.mottle) * draw.chance(0.5))[:, None, None, None]
         uneven = F.interpolate(coarse, size=rgb.shape[-2:], mode="bilinear")
+        if s.blotch:  # what a camera's noise reduction and JPEG's coarse colours leave in dark cells
+            fine = torch.randn((draw.count, _CHANNELS, 16, 16), generator=draw.generator, device=draw.device)
+            fine = fine * (draw.uniform(0, s.blotch) * draw.chance(0.3))[:, None, None, None]
+            uneven.add_(F.interpolate(fine, size=rgb.shape[-2:], mode="bilinear"))
         return uneven.add_(rim * amount).add_(self._pallor(rgb, draw))
 
     def _pallor(self, rgb: Tensor, draw: _Draw) -> Tensor:

@@ -86,6 +86,9 @@ class AugmentationSettings(_Settings):
     """How much of the density of the cell's middle may go."""
     rim: Strength = 0.5
     mottle: Strength = 0.25
+    """Largest unevenness that goes slowly across the cell, as a part of its density ..."""
+    blotch: Strength = 0.1
+    """... and in blotches of a sixteenth of the picture, each colour for itself."""
     background_probability: Probability = 0.6
     """How often the black around the cell is replaced ..."""
     smear_probability: Probability = 0.75
@@ -113,7 +116,7 @@ class OptimiserSettings(_Settings):
 class TrainingSettings(_Settings):
     """How long, in what portions, and from which seed."""
 
-    epochs: Count = 16
+    epochs: Count = 24
     batch_size: Count = 96
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay per step of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
