@@ -6,7 +6,7 @@ imports its heavy parts inside `run`, so that `giemsa classify` does not wait fo
 anything.
 
 Exit status: 0; 1 where something was unreadable; 2 for wrong use, or where a result could not be made or
-written; 130 after an interruption.
+written; 70 for a fault of our own; 130 after an interruption.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "eva
 
 INTERRUPTED: Final = 130
 WRONG_USE: Final = 2
+OUR_FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
 _BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 
 
@@ -87,6 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"giemsa: {error}", file=sys.stderr)
         return WRONG_USE
+    except Exception as error:
+        if debug:
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"giemsa: this should not happen: {said}; the same command with --debug shows where", file=sys.stderr)
+        return OUR_FAULT
 
 
 def _run(arguments: list[str]) -> int:
