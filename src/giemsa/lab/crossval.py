@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from giemsa.data.splits import Split
     from giemsa.lab.recipes import Recipe
 
-DONOR_SPECIFICITY = 0.985
+DONOR_SPECIFICITY = 0.983
 """The threshold calls at least this part of the donors' cells uninfected, out of fold."""
 
 
