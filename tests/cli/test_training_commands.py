@@ -116,6 +116,7 @@ def test_crossval_makes_its_own_folds_and_prints_them(world, tmp_path, capsys):
     assert "donor specificity" in capsys.readouterr().out
     assert len(json.loads((out / "folds.json").read_text())["folds"]) == 2
     assert (out / "pooled" / "metrics.json").is_file()
+    assert giemsa(*common, "--resume") == 0, "what is complete is said again, and nothing is trained"
 
 
 def test_crossval_takes_a_split_with_folds_and_no_other(world, tmp_path, capsys):

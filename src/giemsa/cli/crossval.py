@@ -80,5 +80,8 @@ def _cross_validate(args: argparse.Namespace) -> int:
         report=lambda sentence: print(sentence, file=sys.stderr),
     )
     if result is not None:
-        print(write_figures(recipe, data.index, data.labels, result, args.output, command=args.command_line))
+        table = write_figures(
+            recipe, data.index, data.labels, result, args.output, command=args.command_line, force=args.resume
+        )
+        print(table)
     return 0
