@@ -360,6 +360,21 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     return overrides
 
 
+def change_weights(recipe: Recipe, weights: str) -> dict[str, Any]:
+    """Turn `--weights` into an override.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe has no backbone, or it is neither a file nor `none` nor `imagenet`.
+    """
+    if not isinstance(recipe.network, BackboneSettings):
+        raise RecipeError(f"recipe {recipe.name} has no backbone to load weights into: leave out --weights.")
+    if weights not in ("none", "imagenet") and not weights.endswith(".safetensors"):
+        raise RecipeError(f"--weights {weights} is neither a .safetensors file nor none (or imagenet, from the hub).")
+    return {"network.weights": weights}
+
+
 def network_kinds() -> list[str]:
     """List the kinds of networks."""
     return [get_args(settings.model_fields["kind"].annotation)[0] for settings in get_args(NetworkSettings)]

@@ -80,6 +80,15 @@ class TrainingData:
     split_digest: str = ""
     split_part: str = ""
 
+    def say_without_split(self) -> str:
+        """Say what is trained on where no split was given."""
+        if self.split_part:
+            return (
+                f"No --split: {len(self.train)} cells of the folder train/ are trained on, and {len(self.validation)} "
+                "of valid/ validate; the rest is left alone."
+            )
+        return "No --split: every cell is trained on, and nothing is left to validate on."
+
 
 def train(
     recipe: Recipe,
