@@ -35,7 +35,9 @@ COMMANDS: Final[dict[str, str]] = {
 }
 """Every command and its line in `giemsa --help`."""
 
-EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "recipes", "explain", "train", "crossval", "evaluate", "export"), "lab")
+EXTRAS: Final[dict[str, str]] = dict.fromkeys(
+    ("data", "recipes", "explain", "train", "crossval", "evaluate", "export"), "lab"
+)
 """The extra that a command needs beyond the base installation."""
 
 INTERRUPTED: Final = 130
