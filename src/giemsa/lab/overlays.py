@@ -87,8 +87,7 @@ def draw_explanation(
     width = 4 * _GAP + 2 * _SIDE + _BAR + 44
     page = Image.new("RGB", (width, _SIDE + 2 * _GAP + 20 * len(lines) + 24), _PAPER)
     draw = ImageDraw.Draw(page)
-    shown = _fitted(rgb, _SIDE)
-    for place, picture in enumerate((shown, overlay(shown, evidence, scale))):
+    for place, picture in enumerate((_fitted(rgb, _SIDE), _fitted(rgb, _SIDE, evidence, scale))):
         page.paste(Image.fromarray(picture), (_GAP + place * (_SIDE + _GAP), _GAP))
     _draw_scale(page, (2 * _SIDE + 3 * _GAP, _GAP), _SIDE, scale, small)
     for number, line in enumerate(lines):
@@ -116,10 +115,9 @@ def draw_gallery(
         draw.text((_GAP, _GAP + 20 * number), line, _INK, font if number == 0 else ImageFont.load_default(12))
     for number, tile in enumerate(tiles):
         x, y = _GAP + number % _COLUMNS * pitch_x, top + number // _COLUMNS * pitch_y
-        shown = _fitted(tile.rgb, _TILE)
-        page.paste(Image.fromarray(shown), (x, y))
+        page.paste(Image.fromarray(_fitted(tile.rgb, _TILE)), (x, y))
         if tile.evidence is not None and scale is not None:
-            page.paste(Image.fromarray(overlay(shown, tile.evidence, scale)), (x + _TILE + 4, y))
+            page.paste(Image.fromarray(_fitted(tile.rgb, _TILE, tile.evidence, scale)), (x + _TILE + 4, y))
         for which, line in enumerate(tile.lines):
             draw.text((x, y + _TILE + 4 + 15 * which), _cut(line, small, 2 * _TILE), _INK, small)
     if scale is not None:
@@ -128,13 +126,17 @@ def draw_gallery(
     return np.array(page)
 
 
-def _fitted(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Fit a cell into a square, keeping its shape, on light grey."""
+def _fitted(
+    rgb: NDArray[np.uint8], side: int, evidence: NDArray[np.float32] | None = None, scale: float = SCALE_LOGITS
+) -> NDArray[np.uint8]:
+    """Fit a cell, under its map where one is given, into a square, keeping its shape, on light grey."""
     height, width = rgb.shape[:2]
     factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC if factor < 4 else cv2.INTER_NEAREST
-    shown = cv2.resize(rgb, size, interpolation=kind)
+    shown = np.asarray(cv2.resize(rgb, size, interpolation=kind), np.uint8)
+    if evidence is not None:
+        shown = overlay(shown, evidence, scale)
     square = np.full((side, side, 3), 235, np.uint8)
     y, x = (side - size[1]) // 2, (side - size[0]) // 2
     square[y : y + size[1], x : x + size[0]] = shown
@@ -149,7 +151,7 @@ def _draw_scale(page: Any, corner: tuple[int, int], height: int, scale: float, f
     bar = overlay(np.full((height, _BAR, 3), 200, np.uint8), ramp, scale)
     page.paste(Image.fromarray(bar), corner)
     draw, x = ImageDraw.Draw(page), corner[0] + _BAR + 4
-    for share, label in ((0.0, f"≥ +{scale:g}"), (0.5, "0"), (1.0, f"≤ -{scale:g}")):
+    for share, label in ((0.0, f"> +{scale:g}"), (0.5, "0"), (1.0, f"< -{scale:g}")):
         draw.text((x, corner[1] + share * (height - 13)), label, _INK, font)
     draw.text((corner[0], corner[1] + height + 2), "logits", _FAINT, font)
 
@@ -159,5 +161,5 @@ def _cut(text: str, font: Any, width: int) -> str:  # noqa: ANN401
     kept = text
     while font.getlength(kept) > width and len(kept) > 8:
         middle = len(kept) // 2
-        kept = f"{kept[: middle - 2]}…{kept[middle + 2 :]}"
+        kept = f"{kept[: middle - 3]}...{kept[middle + 3 :]}"
     return kept
