@@ -118,7 +118,7 @@ def draw_galleries(folder: Path, judged: Judged, model: Model, explainer: Explai
     _draw_page(
         folder / "sample_predictions.png", "Cells drawn at random", drawn, judged, model, explainer, of=len(rows)
     )
-    _draw_preprocessing(folder / "preprocessing.png", drawn[:8], judged, model)
+    _draw_preprocessing(folder / "preprocessing.png", drawn[::3], judged, model)
 
 
 def _draw_page(
@@ -162,10 +162,9 @@ def _lines(judged: Judged, row: int) -> tuple[str, ...]:
     verdict = "parasitized" if judged.called[row] else "uninfected"
     lines = [f"{verdict}, p parasitized {predictions.p_parasitized[row]:.4f}"]
     reviewed = int(predictions.reviewed[row]) if predictions.reviewed is not None else -1
-    second = f"; second reading: {names[reviewed]}" if reviewed >= 0 else ""
-    whose = "; a donor" if judged.donor[row] else ""
-    lines += [f"label: {label}{whose}{second}", judged.index.cells[row].file.rpartition("/")[2]]
-    return tuple(lines)
+    whose = ", a donor" if judged.donor[row] else ""
+    second = f"second reading: {names[reviewed]}" if reviewed >= 0 else "no second reading"
+    return (*lines, f"label: {label}{whose}", second, judged.index.cells[row].file.rpartition("/")[2])
 
 
 def _draw_preprocessing(path: Path, rows: NDArray[np.intp], judged: Judged, model: Model) -> None:
