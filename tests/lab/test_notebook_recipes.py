@@ -113,7 +113,7 @@ def test_two_outputs_give_one_logit_whose_loss_is_the_cross_entropy_of_their_sof
         ("two-block-cnn-64", {"training.frozen_epochs": 1}, "kind backbone"),
         ("resnet18", {"training.frozen_epochs": 99}, "more than 12 epochs"),
         ("resnet18", {"network.weights": "weights.bin"}, "network.weights"),
-        ("resnet18", {"network.level": "first"}, "network.level"),
+        ("resnet18", {"network.level": "first"}, "network.level = 'first' is impossible: Input should be 'last' or"),
         ("two-block-cnn-64", {"augmentation.rotation_degrees": 200}, "augmentation.rotation_degrees = 200"),
     ],
 )
