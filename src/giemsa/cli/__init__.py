@@ -29,11 +29,12 @@ COMMANDS: Final[dict[str, str]] = {
     "train": "train a recipe on labelled cells",
     "crossval": "cross-validate a recipe, patients grouped",
     "evaluate": "measure a model on labelled cells",
+    "compare": "compare runs on the same cells and patients",
     "export": "write a finished run as one ONNX file",
 }
 """Every command and its line in `giemsa --help`."""
 
-EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "export"), "lab")
+EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "compare", "export"), "lab")
 """The extra that a command needs beyond the base installation."""
 
 INTERRUPTED: Final = 130
