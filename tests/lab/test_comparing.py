@@ -149,7 +149,7 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(DataError, match="no cell in common"):
         compare([contender("a", one), contender("b", elsewhere)])
     contradicting = replace(one, official=1 - one.official)
-    with pytest.raises(DataError, match="different labels, such as that of cell_0.png"):
+    with pytest.raises(DataError, match=r"different labels, such as that of cell_0\.png"):
         compare([contender("a", one), contender("b", contradicting)])
     with pytest.raises(DataError, match="different data"):
         compare([contender("a", one, data_digest="1" * 64), contender("b", one, data_digest="2" * 64)])
