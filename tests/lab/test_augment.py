@@ -7,7 +7,7 @@ import torch
 from giemsa.lab.augment import Augment, cell_mask
 from giemsa.lab.recipes import AugmentationSettings
 
-NOTHING = dict.fromkeys(AugmentationSettings.model_fields, 0.0)
+NOTHING = dict.fromkeys(AugmentationSettings.model_fields, 0.0) | {"start": "giemsa", "quarter_turns": True}
 
 
 def augment(cells, labels=None, seed=0, **settings):

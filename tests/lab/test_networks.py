@@ -15,11 +15,11 @@ def test_the_default_network_has_the_parameters_that_its_card_says():
     stage1 = 2 * (9 * 16 * 16 + 32)
     stage2 = (9 * 16 * 40 + 80) + (9 * 40 * 40 + 80) + (16 * 40 + 80) + 2 * (9 * 40 * 40 + 80)
     stage3 = (9 * 40 * 80 + 160) + (9 * 80 * 80 + 160) + (40 * 80 + 160) + 2 * (9 * 80 * 80 + 160)
-    assert count_parameters(build_network(ResidualCnnSettings())) == stem + stage1 + stage2 + stage3 + 81
+    assert count_parameters(build_network(ResidualCnnSettings(), 64)) == stem + stage1 + stage2 + stage3 + 81
 
 
 def test_the_mean_of_the_evidence_is_the_logit():
-    network = build_network(ResidualCnnSettings()).eval()
+    network = build_network(ResidualCnnSettings(), 64).eval()
     with torch.inference_mode():
         scores = network(torch.rand(3, 3, 64, 64))
     assert scores.logit.shape == (3,)
@@ -52,13 +52,13 @@ def test_relative_colours_of_the_same_cell_in_another_light_are_nearly_the_same(
 
 
 def test_an_all_black_picture_gives_finite_scores():
-    network = build_network(ResidualCnnSettings()).eval()
+    network = build_network(ResidualCnnSettings(), 64).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, 64, 64)).logit.isfinite().all()
 
 
 def test_weights_survive_being_saved_and_loaded(tmp_path):
-    first, second = (build_network(ResidualCnnSettings()) for _ in range(2))
+    first, second = (build_network(ResidualCnnSettings(), 64) for _ in range(2))
     save_weights(first, tmp_path / "weights.safetensors")
     load_weights(second, tmp_path / "weights.safetensors")
     for one, other in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
@@ -74,14 +74,14 @@ def test_weights_survive_being_saved_and_loaded(tmp_path):
     ],
 )
 def test_weights_of_another_architecture_are_refused(tmp_path, settings, said):
-    save_weights(build_network(ResidualCnnSettings()), tmp_path / "weights.safetensors")
+    save_weights(build_network(ResidualCnnSettings(), 64), tmp_path / "weights.safetensors")
     with pytest.raises(RunError, match=said):
-        load_weights(build_network(ResidualCnnSettings(**settings)), tmp_path / "weights.safetensors")
+        load_weights(build_network(ResidualCnnSettings(**settings), 64), tmp_path / "weights.safetensors")
 
 
 def test_what_is_not_safetensors_is_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
-    network = build_network(ResidualCnnSettings())
+    network = build_network(ResidualCnnSettings(), 64)
     with pytest.raises(RunError, match="no weights at"):
         load_weights(network, path)
     path.write_bytes(b"nothing of the kind")
@@ -90,5 +90,5 @@ def test_what_is_not_safetensors_is_refused(tmp_path):
 
 
 def test_colours_can_be_taken_as_they_are():
-    network = build_network(ResidualCnnSettings(relative_colour=False))
+    network = build_network(ResidualCnnSettings(relative_colour=False), 64)
     assert torch.equal(network.colour(torch.ones(1, 3, 8, 8)), torch.ones(1, 3, 8, 8))

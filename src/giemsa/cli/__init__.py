@@ -26,7 +26,11 @@ COMMANDS: Final[dict[str, str]] = {
     "classify": "say of cells whether they are parasitized",
     "demo": "classify two dozen cells, to see that everything works",
     "data": "download, describe and split labelled cells",
+    "recipes": "list the recipes, or show one layer by layer",
+    "explain": "show where a model sees what it says",
     "train": "train a recipe on labelled cells",
+    "adapt": "adapt a model to a laboratory's own reviewed cells",
+    "tune": "search a recipe's settings",
     "crossval": "cross-validate a recipe, patients grouped",
     "evaluate": "measure a model on labelled cells",
     "compare": "compare runs on the same cells and patients",
@@ -34,7 +38,9 @@ COMMANDS: Final[dict[str, str]] = {
 }
 """Every command and its line in `giemsa --help`."""
 
-EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "compare", "export"), "lab")
+EXTRAS: Final[dict[str, str]] = dict.fromkeys(
+    ("data", "recipes", "explain", "train", "crossval", "evaluate", "compare", "adapt", "tune", "export"), "lab"
+)
 """The extra that a command needs beyond the base installation."""
 
 INTERRUPTED: Final = 130

@@ -38,9 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add RECIPE and --set, the same in every command that trains."""
-    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a TOML file")
+    """Add RECIPE and what changes it, the same in every command that trains."""
+    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe (giemsa recipes), or a TOML file")
+    add_recipe_changes(parser)
+
+
+def add_recipe_changes(parser: argparse.ArgumentParser) -> None:
+    """Add --set and --weights, the same in every command that takes a recipe."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a backbone's first weights: a .safetensors file, or none (default: from the hub)",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -64,9 +74,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_recipe(args: argparse.Namespace) -> Recipe:
     """Read the recipe that the arguments name, with what `--set` changes."""
-    from giemsa.lab.recipes import load_recipe, parse_overrides
+    from giemsa.lab.recipes import change_weights, load_recipe, parse_overrides
 
-    return load_recipe(args.recipe, parse_overrides(args.set))
+    overrides = parse_overrides(args.set)
+    if args.weights is not None:
+        overrides |= change_weights(load_recipe(args.recipe), args.weights)
+    return load_recipe(args.recipe, overrides)
 
 
 def say_interrupted(folder: Path) -> int:
@@ -98,7 +111,7 @@ def _train(args: argparse.Namespace) -> int:
     print(data.describe(), file=sys.stderr)
     chosen = training_data(recipe, data, split=args.split, fold=args.fold, cache=args.cache, limit=args.limit)
     if args.split is None:
-        print("No --split: every cell is trained on, and nothing is left to validate on.", file=sys.stderr)
+        print(chosen.say_without_split(), file=sys.stderr)
     done = train(
         recipe,
         chosen,

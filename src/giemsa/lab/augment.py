@@ -82,7 +82,12 @@ class Augment:
         draw = _Draw(generator, len(cells), cells.device)
         rgb = cells.permute(0, 3, 1, 2).float().div(255)
         mask = cell_mask(rgb)
-        rgb, mask = self._move(rgb, mask, draw)
+        if self.settings.moves:
+            rgb, mask = self._move(rgb, mask, draw)
+        if self.settings.jitters:
+            rgb = self._jitter(rgb, draw)
+        if not self.settings.disturbs:
+            return rgb
         disturbed = (1 - draw.chance(self.settings.clean_probability)).nonzero()[:, 0]
         part, inside, draw = rgb[disturbed], mask[disturbed], draw.of(len(disturbed))
         part = self._stain(part, inside, draw)
@@ -94,12 +99,15 @@ class Augment:
         """Flip, turn, scale, stretch and shift. Without the affine part, a dihedral move is exact to the pixel."""
         s = self.settings
         affine = draw.chance(s.affine_probability)
-        angle = draw.below(4).float() * (math.pi / 2) + affine * draw.uniform(-math.pi / 4, math.pi / 4)
+        quarters = draw.below(4).float() * float(s.quarter_turns)
+        angle = quarters * (math.pi / 2) + affine * draw.uniform(-math.pi / 4, math.pi / 4)
         scale = torch.exp(
             affine * (draw.normal(s.scale) + s.scale / 3)
         )  # rather smaller: what leaves the frame is lost
         stretch = torch.exp(affine * draw.normal(s.stretch))
-        flip = 1 - 2 * draw.chance(0.5)
+        flip = 1 - 2 * draw.chance(0.5) * float(s.quarter_turns)
+        if s.rotation_degrees:
+            angle = angle + draw.uniform(-math.radians(s.rotation_degrees), math.radians(s.rotation_degrees))
         cos, sin = torch.cos(angle), torch.sin(angle)
         shift = affine[:, None] * draw.uniform(-s.shift, s.shift, 2)
         theta = torch.stack(
@@ -112,6 +120,18 @@ class Augment:
         both = torch.cat([rgb, mask], 1)
         moved = _warp(both, theta)
         return moved[:, :_CHANNELS], moved[:, _CHANNELS:].round()
+
+    def _jitter(self, rgb: Tensor, draw: _Draw) -> Tensor:
+        """Vary brightness, contrast and saturation of whole pictures, as torchvision's ColorJitter does."""
+        s = self.settings
+        gains = [
+            1 + draw.uniform(-strength, strength)[:, None, None, None]
+            for strength in (s.brightness, s.plain_contrast, s.saturation)
+        ]
+        rgb = (rgb * gains[0]).clamp(0, 1)
+        weights = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[None, :, None, None]  # ITU-R BT.601
+        rgb = torch.lerp((rgb * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True), rgb, gains[1]).clamp(0, 1)
+        return torch.lerp((rgb * weights).sum(1, keepdim=True), rgb, gains[2]).clamp(0, 1)
 
     @staticmethod
     def _ground(draw: _Draw) -> Tensor:

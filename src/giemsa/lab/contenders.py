@@ -326,7 +326,7 @@ def _with_record(contender: Contender, folder: Path) -> Contender:
     device = f"{last.device}, {last.threads} threads" if last.device == "cpu" else last.device
     return replace(
         contender,
-        parameters=_count(folders[0]),
+        parameters=last.parameters or _count(folders[0]),
         training_seconds=None if None in seconds else float(sum(second or 0 for second in seconds)),
         training_device=device if len(folders) == 1 else f"{device}, {len(folders)} folds",
     )
@@ -339,7 +339,8 @@ def _count(folder: Path) -> int | None:
     from giemsa.lab.networks import build_network, count_parameters
     from giemsa.lab.recipes import load_recipe
 
-    return count_parameters(build_network(load_recipe(folder / "recipe.toml").network))
+    recipe = load_recipe(folder / "recipe.toml")
+    return count_parameters(build_network(recipe.network, recipe.input_size_px))
 
 
 def _field(image: str) -> str | None:

@@ -27,6 +27,19 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     return series
 
 
+def read_run_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read a run's metrics, those of the frozen epochs first."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    done = 0
+    for name in ("frozen_metrics.csv", "metrics.csv"):
+        if (folder / name).is_file():
+            found = read_metrics(folder / name)
+            for metric, pairs in found.items():
+                series.setdefault(metric, []).extend((epoch + done, value) for epoch, value in pairs)
+            done = max((pairs[-1][0] for pairs in series.values()), default=0)
+    return series
+
+
 def draw_training(series: dict[str, list[tuple[int, float]]], title: str, path: Path) -> None:
     """Draw loss and accuracy, training and validation."""
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):

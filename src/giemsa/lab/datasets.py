@@ -67,7 +67,8 @@ def training_data(
     data : LabelledData
         What there is.
     split : Path, optional
-        A split file; without one all cells are trained on and none validated.
+        A split file; without one the data's own `train/` and `valid/` folders are meant, and where there are none all
+        cells are trained on and none validated.
     fold : int, optional
         Which fold of a split with folds is held back.
     cache : Path, optional
@@ -87,6 +88,12 @@ def training_data(
     if split is None:
         if fold is not None:
             raise DataError("--fold needs --split FILE: there is nothing to take a fold of.")
+        if any(cell.part == "train" for cell in data.index):
+            rows, validation = (
+                np.array([row for row, cell in enumerate(data.index) if cell.part == name], np.intp)
+                for name in ("train", "validation")
+            )
+            part = "folders"
     else:
         given = read_split(split)
         rows, validation, part = _parts(given, data.index, fold)

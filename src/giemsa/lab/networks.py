@@ -7,39 +7,78 @@ Zhou et al. 2016, doi 10.1109/CVPR.2016.319).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from giemsa.errors import RecipeError
+from giemsa.lab.recipes import BackboneSettings, NetworkSettings, Recipe, SequentialCnnSettings
+from giemsa.lab.scores import Scores
+from giemsa.lab.sequential_cnn import SequentialCnn
+
 if TYPE_CHECKING:
     from giemsa.lab.recipes import ResidualCnnSettings
 
+__all__ = ["ResidualCnn", "Scores", "build_network", "check_network", "count_parameters"]
 
-class Scores(NamedTuple):
-    """What a network says of N cells.
 
-    Attributes
+def build_network(settings: NetworkSettings, input_size_px: int) -> nn.Module:
+    """Build the network that a recipe describes, with weights drawn from PyTorch's global generator.
+
+    Parameters
     ----------
-    logit : Tensor
-        float32, [N], natural-log odds of parasitized before calibration.
-    evidence : Tensor or None
-        float32, [N, h, w], whose mean over h and w is the logit; None where the network has no such map.
+    settings : NetworkSettings
+        The recipe's `network`.
+    input_size_px : int
+        The recipe's; dense layers depend on it.
+
+    Returns
+    -------
+    Module
+        Takes float [N, 3, S, S], RGB in 0..1, and gives `Scores`. Pretrained weights are loaded by
+        `giemsa.lab.pretrained`, at the beginning of a training and never here.
+
+    Raises
+    ------
+    RecipeError
+        If timm does not know a backbone, or it has no such level.
     """
+    if isinstance(settings, SequentialCnnSettings):
+        return SequentialCnn(settings, input_size_px)
+    if isinstance(settings, BackboneSettings):
+        from giemsa.lab.backbones import Backbone
 
-    logit: Tensor
-    evidence: Tensor | None
-
-
-def build_network(settings: ResidualCnnSettings) -> ResidualCnn:
-    """Build the network that a recipe describes, with weights drawn from PyTorch's global generator."""
+        return Backbone(settings)
     return ResidualCnn(settings)
 
 
+def check_network(recipe: Recipe) -> None:
+    """Refuse a recipe whose cells are too small for its network, without computing anything.
+
+    Raises
+    ------
+    RecipeError
+        If the cells cannot be pooled as often as the network does.
+    """
+    if not isinstance(recipe.network, BackboneSettings):
+        return  # ours never runs out of pixels, and what the notebooks' can pool is checked as the recipe is read
+    with torch.device("meta"):
+        network = build_network(recipe.network, recipe.input_size_px).eval()
+        size = recipe.input_size_px
+        try:
+            network(torch.zeros(1, 3, size, size))
+        except RuntimeError as error:
+            raise RecipeError(
+                f"recipe {recipe.name}: input_size_px = {size} is smaller than its network can pool ({error}); give "
+                "larger cells."
+            ) from None
+
+
 def count_parameters(network: nn.Module) -> int:
-    """Count the weights that training can change."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Count the weights."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 class ResidualCnn(nn.Module):

@@ -12,7 +12,7 @@ import json
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,14 +25,35 @@ else:
     import tomli as tomllib
 
 DEFAULT_RECIPE = "default"
+DEFAULT_KIND: Final = "residual-cnn"
+"""The network of recipes that name none."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Colour = tuple[float, float, float]
+PositiveColour = tuple[
+    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+]  # fmt: skip
+WeightsName = Annotated[str, Field(pattern=r"^(imagenet|none|.+\.safetensors)$")]
+
+LATER: Final = "later"
+"""Marks keys that came after the first release: with its default, such a key leaves a recipe's digest as it was."""
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PublishedSettings(_Settings):
+    """What the text that a recipe was made from says of its result; nothing is computed from it."""
+
+    figure: str
+    """In its words."""
+    protocol: str
+    """On which cells, divided how."""
+    accuracy: Probability | None = None
+    tolerance: Probability = 0.0
 
 
 class ResidualCnnSettings(_Settings):
@@ -53,6 +74,52 @@ class ResidualCnnSettings(_Settings):
         return self
 
 
+class SequentialCnnSettings(_Settings):
+    """Convolutions, poolings and dense layers, one after another: see `giemsa.lab.sequential_cnn`."""
+
+    kind: Literal["sequential-cnn"]
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (32, 64, 128)
+    """Of each block: convolution, ReLU, 2 x 2 max pooling."""
+    convolutions: Count = 1
+    """In each block."""
+    padding: Literal["valid", "same"] = "valid"
+    """`valid`: a 3 x 3 convolution takes a pixel off each side."""
+    batch_norm: bool = False
+    dense: tuple[Count, ...] = (128,)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Before the last layer."""
+    outputs: Literal[1, 2] = 1
+    """1: a logit (sigmoid). 2: a logit a class (softmax), and Giemsa's logit is their difference."""
+    mean: Colour = (0.0, 0.0, 0.0)
+    std: PositiveColour = (1.0, 1.0, 1.0)
+
+
+class BackboneSettings(_Settings):
+    """A network for natural pictures with a new head: see `giemsa.lab.backbones`."""
+
+    kind: Literal["backbone"]
+    model: str
+    """A name of timm's, such as `resnet18`; or `squeezenet1_1`, torchvision's."""
+    weights: WeightsName = "imagenet"
+    """`imagenet`: from the hub; `none`: random; or a `.safetensors` file."""
+    level: Literal["last"] | Annotated[int, Field(ge=0)] = "last"
+    """After which of the model's feature levels the head sits. Each has about half the resolution of the one before."""
+    trained_levels: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
+    """How many levels, counted from the head, are trained after the frozen epochs; 0: the base stays frozen."""
+    stem_norm: bool = False
+    """Of `resnetv2`: a norm behind the first convolution, as GluonCV's weights have it."""
+    hidden: tuple[Count, ...] = ()
+    """Dense layers between the mean over the features' map and the output. Without any there is evidence."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    outputs: Literal[1, 2] = 1
+    mean: Literal["weights"] | Colour = "weights"
+    """`weights`: what the pretrained weights were trained with."""
+    std: Literal["weights"] | PositiveColour = "weights"
+
+
+NetworkSettings = ResidualCnnSettings | SequentialCnnSettings | BackboneSettings
+
+
 class LabelSettings(_Settings):
     """Which cells are trained on, as what, and with what weight."""
 
@@ -68,6 +135,16 @@ class LabelSettings(_Settings):
 class AugmentationSettings(_Settings):
     """How training cells are disturbed: see `giemsa.lab.augment`. A strength of 0 switches its disturbance off."""
 
+    start: Annotated[Literal["giemsa", "nothing"], LATER] = "giemsa"
+    """`nothing`: what is left out here is off, instead of as below."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180), LATER] = 0.0
+    """The notebooks' plain ones, for every cell: turned by up to so much either way ..."""
+    brightness: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
+    """... and brightness, contrast and saturation times 1 plus or minus up to so much."""
+    plain_contrast: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
+    saturation: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
+    quarter_turns: Annotated[bool, LATER] = True
+    """Flips and quarter turns, exact to the pixel."""
     clean_probability: Probability = 0.3
     """How many cells are only moved: the rest of the training sees what such cells really look like."""
     affine_probability: Probability = 0.8
@@ -96,6 +173,50 @@ class AugmentationSettings(_Settings):
     focus: Strength = 1.0
     noise: Strength = 0.03
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_nothing(cls, content: Any) -> Any:  # noqa: ANN401
+        if isinstance(content, dict) and content.get("start") == "nothing":
+            return {**_NOTHING, **content}
+        return content
+
+    @property
+    def is_off(self) -> bool:
+        """Whether cells are left as they are."""
+        return not (self.moves or self.disturbs or self.jitters)
+
+    @property
+    def moves(self) -> bool:
+        """Whether cells are flipped, turned, scaled or shifted."""
+        affine = self.affine_probability > 0
+        return self.quarter_turns or self.rotation_degrees > 0 or affine
+
+    @property
+    def jitters(self) -> bool:
+        """Whether brightness, contrast or saturation vary."""
+        return max(self.brightness, self.plain_contrast, self.saturation) > 0
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether stain, surroundings or optics are disturbed."""
+        stained = self.stain_probability > 0 and self.stain > 0
+        surrounded = max(self.background_probability, self.outline_probability, self.bite_probability) > 0
+        return self.clean_probability < 1 and (stained or surrounded or max(self.light, self.focus, self.noise) > 0)
+
+
+_NOTHING: Final[dict[str, Any]] = {
+    "quarter_turns": False,
+    "affine_probability": 0.0,
+    "stain_probability": 0.0,
+    "background_probability": 0.0,
+    "outline_probability": 0.0,
+    "bite_probability": 0.0,
+    "light": 0.0,
+    "focus": 0.0,
+    "noise": 0.0,
+}
+"""What `start = "nothing"` begins from: the strengths stay, so that a probability is all that switches one on."""
+
 
 class OptimiserSettings(_Settings):
     """The optimiser and its learning rate over time."""
@@ -108,6 +229,8 @@ class OptimiserSettings(_Settings):
     warmup: Probability = 0.2
     gradient_clip: Strength = 2.0
     """Largest norm of the gradient; 0 for none."""
+    finetune_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of everything after the frozen epochs; without it `learning_rate`."""
 
 
 class TrainingSettings(_Settings):
@@ -121,6 +244,8 @@ class TrainingSettings(_Settings):
     """Stop after so many epochs without a better validation loss, and keep the best; 0 trains to the end."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
     seed: Annotated[int, Field(ge=0)] = 0
+    frozen_epochs: Annotated[int, Field(ge=0), LATER] = 0
+    """How many of the epochs train a backbone's head alone."""
 
 
 class Recipe(_Settings):
@@ -129,21 +254,51 @@ class Recipe(_Settings):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     description: str = ""
     source: str = ""
+    published: PublishedSettings | None = None
     input_size_px: Annotated[int, Field(ge=16, le=512)] = 64
-    network: ResidualCnnSettings = ResidualCnnSettings()
+    network: Annotated[NetworkSettings, Field(discriminator="kind")] = ResidualCnnSettings()
     labels: LabelSettings = LabelSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     training: TrainingSettings = TrainingSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kind(cls, content: Any) -> Any:  # noqa: ANN401
+        network = content.get("network") if isinstance(content, dict) else None
+        if isinstance(network, dict) and "kind" not in network:
+            return {**content, "network": {"kind": DEFAULT_KIND, **network}}
+        return content
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Recipe:
+        if self.training.frozen_epochs and not isinstance(self.network, BackboneSettings):
+            message = f"training.frozen_epochs = {self.training.frozen_epochs} needs a network of the kind backbone"
+            raise ValueError(message)
+        if self.training.frozen_epochs > self.training.epochs:
+            message = (
+                f"training.frozen_epochs = {self.training.frozen_epochs} is more than {self.training.epochs} epochs"
+            )
+            raise ValueError(message)
+        if isinstance(self.network, SequentialCnnSettings):
+            _check_pooling(self.network, self.input_size_px)
+        return self
+
+    @property
+    def frozen_epochs(self) -> int:
+        """How many epochs train the head alone: all of them where no level of the base is ever trained."""
+        if isinstance(self.network, BackboneSettings) and self.network.trained_levels == 0:
+            return self.training.epochs
+        return self.training.frozen_epochs
+
     @property
     def digest(self) -> str:
-        """SHA-256 of the resolved recipe, defaults included, as hex."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the resolved recipe, defaults included (later keys' aside), as hex."""
+        return hashlib.sha256(json.dumps(_digested(self), sort_keys=True).encode()).hexdigest()
 
     def to_toml(self) -> str:
         """Write the resolved recipe, defaults included."""
-        return tomli_w.dumps(self.model_dump(mode="json"))
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def recipe_names() -> list[str]:
@@ -182,16 +337,7 @@ def parse_recipe(content: dict[str, Any], origin: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(key, all_keys(), n=3, cutoff=0.5)
-            known = f"; the nearest known keys are {', '.join(nearest)}" if nearest else ""
-            raise RecipeError(f"{origin}: unknown key {key!r}{known}.") from None
-        if problem["type"] == "missing":
-            raise RecipeError(f"{origin}: the key {key!r} is missing.") from None
-        reason = problem["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{origin}: {key} = {problem['input']!r} is impossible: {reason}.") from None
+        raise RecipeError(f"{origin}: {_say(error, content)}") from None
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
@@ -214,20 +360,93 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     return overrides
 
 
-def all_keys() -> list[str]:
-    """List every key of a recipe, dotted."""
-    return list(_keys(Recipe, ""))
+def change_weights(recipe: Recipe, weights: str) -> dict[str, Any]:
+    """Turn `--weights` into an override.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe has no backbone, or it is neither a file nor `none` nor `imagenet`.
+    """
+    if not isinstance(recipe.network, BackboneSettings):
+        raise RecipeError(f"recipe {recipe.name} has no backbone to load weights into: leave out --weights.")
+    if weights not in ("none", "imagenet") and not weights.endswith(".safetensors"):
+        raise RecipeError(f"--weights {weights} is neither a .safetensors file nor none (or imagenet, from the hub).")
+    return {"network.weights": weights}
 
 
-def _keys(model: type[BaseModel], prefix: str) -> list[str]:
+def network_kinds() -> list[str]:
+    """List the kinds of networks."""
+    return [get_args(settings.model_fields["kind"].annotation)[0] for settings in get_args(NetworkSettings)]
+
+
+def all_keys(kind: str = DEFAULT_KIND) -> list[str]:
+    """List every key of a recipe with this kind of network, dotted."""
+    return list(_keys(Recipe, "", kind))
+
+
+def _keys(model: type[BaseModel], prefix: str, kind: str) -> list[str]:
     found: list[str] = []
     for name, field in model.model_fields.items():
         annotation = field.annotation
+        if name == "network":
+            place = network_kinds().index(kind) if kind in network_kinds() else 0
+            annotation = get_args(NetworkSettings)[place]
+        elif name == "published":
+            annotation = PublishedSettings
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found += _keys(annotation, f"{prefix}{name}.")
+            found += _keys(annotation, f"{prefix}{name}.", kind)
         else:
             found.append(prefix + name)
     return found
+
+
+def _say(error: ValidationError, content: dict[str, Any]) -> str:
+    """Say in one sentence what is wrong with a recipe."""
+    problem = error.errors()[0]
+    # Pydantic names the kind of network, or the type that it tried, inside the path.
+    key = ".".join(str(part) for part in problem["loc"] if part not in network_kinds() and part != "constrained-float")
+    if problem["type"] == "extra_forbidden":
+        network = content.get("network")
+        kind = network.get("kind", DEFAULT_KIND) if isinstance(network, dict) else DEFAULT_KIND
+        nearest = difflib.get_close_matches(key, all_keys(str(kind)), n=3, cutoff=0.5)
+        known = f"; the nearest known keys are {', '.join(nearest)}" if nearest else ""
+        return f"unknown key {key!r}{known}."
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing."
+    if problem["type"] == "union_tag_invalid":
+        return f"network.kind = {problem['ctx']['tag']!r} is impossible: the kinds are {', '.join(network_kinds())}."
+    reason = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{reason}."
+    return f"{key} = {problem['input']!r} is impossible: {reason}."
+
+
+def _digested(settings: BaseModel) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if value is None or (LATER in field.metadata and value == field.default):
+            continue
+        if isinstance(value, BaseModel):
+            content[name] = _digested(value)
+        else:
+            content[name] = list(value) if isinstance(value, tuple) else value
+    return content
+
+
+def _check_pooling(settings: SequentialCnnSettings, size_px: int) -> None:
+    side = size_px
+    for block in range(len(settings.widths)):
+        if settings.padding == "valid":
+            side -= 2 * settings.convolutions
+        side //= 2
+        if side < 1:
+            message = (
+                f"input_size_px = {size_px} is smaller than the network can pool: nothing is left after block "
+                f"{block + 1} of {len(settings.widths)}; give larger cells or fewer widths"
+            )
+            raise ValueError(message)
 
 
 def _find(name: str) -> tuple[str, str]:
@@ -239,10 +458,9 @@ def _find(name: str) -> tuple[str, str]:
             raise RecipeError(f"The recipe {name} cannot be read: {reason}.") from None
     known = recipe_names()
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=3) or known
-        raise RecipeError(
-            f"There is no recipe {name!r}: known are {', '.join(nearest)}, or give the path of a TOML file."
-        )
+        nearest = difflib.get_close_matches(name, known, n=3)
+        which = f"the nearest names are {', '.join(nearest)}" if nearest else f"there are {', '.join(known)}"
+        raise RecipeError(f"There is no recipe {name!r}: {which}; or give the path of a TOML file.")
     return (resources.files("giemsa.lab") / "recipe_files" / f"{name}.toml").read_text(
         encoding="utf-8"
     ), f"recipe {name}"

@@ -6,6 +6,7 @@ split.json           the split, where there was one
 training_cells.csv   file and SHA-256 of every cell that was trained on
 weights.safetensors  the weights that are kept
 metrics.csv          a row an epoch
+frozen_metrics.csv   the same of the epochs that trained a backbone's head alone
 training.png         loss and accuracy over epochs
 model.onnx           the model, fp32, for `evaluate` and `classify`
 checkpoints/         what `--resume` goes on from
@@ -61,6 +62,10 @@ class RunRecord:
         Seconds in all and per epoch.
     calibration : dict
         Temperature, bias, threshold, and where they come from.
+    weights : dict
+        Where the first weights came from.
+    parameters : int
+        Number of weights.
     """
 
     status: str
@@ -78,6 +83,8 @@ class RunRecord:
     threads: int = 0
     timings: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
     format: int = FORMAT
 
 
@@ -97,7 +104,7 @@ class Run:
         RunError
             If the weights are of another architecture.
         """
-        network = build_network(self.recipe.network)
+        network = build_network(self.recipe.network, self.recipe.input_size_px)
         load_weights(network, self.folder / "weights.safetensors")
         return network.eval()
 
@@ -138,7 +145,12 @@ def read_record(folder: Path) -> RunRecord:
         raise RunError(
             f"The run {folder} is of format {found}, and this version reads format {FORMAT}: train it again."
         )
-    return RunRecord(**content)
+    try:
+        return RunRecord(**content)
+    except TypeError as error:
+        raise RunError(
+            f"{path} has other entries than this version writes ({str(error).partition(') ')[2]}): train it again."
+        ) from None
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -34,8 +34,9 @@ from giemsa.errors import RunError
 from giemsa.files import replace_file, write_file
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
-from giemsa.lab.curves import draw_training, read_metrics
-from giemsa.lab.networks import Scores, build_network
+from giemsa.lab.curves import draw_training, read_run_metrics
+from giemsa.lab.networks import Scores, build_network, check_network, count_parameters
+from giemsa.lab.recipes import BackboneSettings
 from giemsa.lab.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class TrainingData:
     split_digest: str = ""
     split_part: str = ""
 
+    def say_without_split(self) -> str:
+        """Say what is trained on where no split was given."""
+        if self.split_part:
+            return (
+                f"No --split: {len(self.train)} cells of the folder train/ are trained on, and {len(self.validation)} "
+                "of valid/ validate; the rest is left alone."
+            )
+        return "No --split: every cell is trained on, and nothing is left to validate on."
+
 
 def train(
     recipe: Recipe,
@@ -89,8 +99,13 @@ def train(
     command: str = "",
     threads: int | None = None,
     progress: bool = False,
+    initial: nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train a recipe.
+
+    A backbone's head is trained alone for the recipe's frozen epochs, on features that are computed once; what epochs
+    are left train the levels that the recipe names, at its lower rate.
 
     Parameters
     ----------
@@ -108,6 +123,10 @@ def train(
         Of PyTorch on the CPU; all cores by default.
     progress : bool
         Show a progress bar.
+    initial : Module, optional
+        A network as `build_network` makes it from this recipe, whose weights are begun with instead of random ones.
+    callbacks : sequence of Callback
+        Given to Lightning besides those that every training has.
 
     Raises
     ------
@@ -116,6 +135,7 @@ def train(
     DataError
         If a class is missing from the cells to be trained on.
     """
+    recipe = _resolve(recipe)
     targets = choose_targets(data.labels, recipe.labels)
     used = data.train[targets.weight[data.train] > 0]
     require_both_classes(targets, used, "training")
@@ -129,34 +149,31 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     lightning.seed_everything(recipe.training.seed, verbose=False)
-    module = CellTraining(recipe, steps_per_epoch=max(1, len(used) // recipe.training.batch_size))
-    dataset = CellDataset(data.pixels, targets)
-    validation = data.validation[targets.weight[data.validation] > 0]
     started = time.perf_counter()
-    clock = _Clock()
-    trainer = _make_trainer(recipe, folder, clock, has_validation=len(validation) > 0, progress=progress)
-    with _quiet():
-        try:
-            trainer.fit(
-                module,
-                training_loader(dataset, used, recipe.training.batch_size, recipe.training.seed),
-                ordered_loader(dataset, validation) if len(validation) else None,
-                ckpt_path=_last_checkpoint(folder) if resume else None,
-            )
-        except SystemExit:  # what Lightning makes of an interruption
-            if trainer.interrupted:
-                raise KeyboardInterrupt from None
-            raise
-    _keep_best(recipe, trainer, module)
-    save_weights(module.kept_network(), folder / "weights.safetensors")
-    draw_training(read_metrics(folder / "metrics.csv"), recipe.name, folder / "training.png")
+    network, weights = _first_network(recipe, initial)
+    validation = data.validation[targets.weight[data.validation] > 0]
+    device, precision = "cpu", "32-true"
+    seconds: list[float] = []
+    if recipe.frozen_epochs:
+        device, seconds = _train_frozen(recipe, network, data, targets, used, validation, folder)
+    if recipe.training.epochs > recipe.frozen_epochs:
+        clock = _Clock()
+        trainer = _make_trainer(
+            recipe, folder, [clock, *callbacks], has_validation=len(validation) > 0, progress=progress
+        )
+        network = _fit(recipe, trainer, network, CellDataset(data.pixels, targets), used, validation, resume=resume)
+        device, precision, seconds = str(trainer.strategy.root_device), str(trainer.precision), seconds + clock.seconds
+    save_weights(network, folder / "weights.safetensors")
+    draw_training(read_run_metrics(folder), recipe.name, folder / "training.png")
     record = replace(
         record,
         status="complete",
-        device=str(trainer.strategy.root_device),
-        precision=str(trainer.precision),
+        device=device,
+        precision=precision,
         threads=torch.get_num_threads(),
-        timings={"seconds": round(time.perf_counter() - started, 1), "seconds_per_epoch": clock.seconds},
+        timings={"seconds": round(time.perf_counter() - started, 1), "seconds_per_epoch": seconds},
+        weights=weights,
+        parameters=count_parameters(network),
     )
     write_record(folder, record)
     return open_run(folder)
@@ -187,10 +204,10 @@ def to_rgb(cells: Tensor) -> Tensor:
 class CellTraining(lightning.LightningModule):
     """The loss, the optimiser and the moving average of one training."""
 
-    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: Recipe, network: nn.Module, steps_per_epoch: int) -> None:
         super().__init__()
         self.recipe = recipe
-        self.network = build_network(recipe.network)
+        self.network = network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
         self.average = AveragedModel(self.network, multi_avg_fn=_ema(recipe.training.ema_decay), use_buffers=True)
         self._augment = Augment(recipe.augmentation)
@@ -230,27 +247,111 @@ class CellTraining(lightning.LightningModule):
             self.average.update_parameters(self.network)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Weights decay, biases and norms do not."""
+        """Weights decay, biases and norms do not; what is frozen is left out."""
         settings = self.recipe.optimiser
-        decayed = [weight for weight in self.network.parameters() if weight.ndim > 1]
-        free = [weight for weight in self.network.parameters() if weight.ndim <= 1]
+        trained = [weight for weight in self.network.parameters() if weight.requires_grad]
+        decayed = [weight for weight in trained if weight.ndim > 1]
+        free = [weight for weight in trained if weight.ndim <= 1]
+        rate = settings.learning_rate
+        if self.recipe.frozen_epochs and settings.finetune_learning_rate is not None:
+            rate = settings.finetune_learning_rate
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
         optimiser: torch.optim.Optimizer
         if settings.name == "adamw":
-            optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
+            optimiser = torch.optim.AdamW(groups, lr=rate)
         elif settings.name == "adam":
-            optimiser = torch.optim.Adam(groups, lr=settings.learning_rate)
+            optimiser = torch.optim.Adam(groups, lr=rate)
         else:
-            optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+            optimiser = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
         if settings.schedule == "constant":
             return optimiser
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
-            settings.learning_rate,
-            total_steps=self._steps_per_epoch * self.recipe.training.epochs,
+            rate,
+            total_steps=self._steps_per_epoch * (self.recipe.training.epochs - self.recipe.frozen_epochs),
             pct_start=settings.warmup,
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _resolve(recipe: Recipe) -> Recipe:
+    """Check that the network can take the cells, and cut a backbone off where its weights end."""
+    if isinstance(recipe.network, BackboneSettings):
+        from giemsa.lab.pretrained import fit_to_weights
+
+        recipe = fit_to_weights(recipe, _say)
+    check_network(recipe)
+    return recipe
+
+
+def _first_network(recipe: Recipe, initial: nn.Module | None) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network with the weights that the training begins with, and say where they are from."""
+    network = build_network(recipe.network, recipe.input_size_px)
+    if initial is not None:
+        network.load_state_dict(initial.state_dict())
+        return network, {"source": "another network"}
+    if isinstance(recipe.network, BackboneSettings):
+        from giemsa.lab.backbones import Backbone
+        from giemsa.lab.pretrained import load_pretrained
+
+        assert isinstance(network, Backbone)
+        return network, load_pretrained(network, recipe.network)
+    return network, {"source": "random"}
+
+
+def _train_frozen(
+    recipe: Recipe,
+    network: nn.Module,
+    data: TrainingData,
+    targets: Targets,
+    used: NDArray[np.intp],
+    validation: NDArray[np.intp],
+    folder: Path,
+) -> tuple[str, list[float]]:
+    """Train a backbone's head alone, then free what the remaining epochs train."""
+    from giemsa.lab.backbones import Backbone
+    from giemsa.lab.frozen import FrozenCells, train_head
+
+    assert isinstance(network, Backbone) and isinstance(recipe.network, BackboneSettings)  # noqa: PT018
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cells = FrozenCells(data.pixels, targets, used, validation, data.index.digest)
+    network.freeze(0)
+    seconds = train_head(network, recipe, cells, folder, device=device, say=_say)
+    network.freeze(recipe.network.trained_levels)
+    return str(device), seconds
+
+
+def _fit(
+    recipe: Recipe,
+    trainer: lightning.Trainer,
+    network: nn.Module,
+    dataset: CellDataset,
+    used: NDArray[np.intp],
+    validation: NDArray[np.intp],
+    *,
+    resume: bool,
+) -> nn.Module:
+    """Let Lightning run the epochs, and return the network that is kept."""
+    folder = Path(trainer.default_root_dir)
+    module = CellTraining(recipe, network, steps_per_epoch=max(1, len(used) // recipe.training.batch_size))
+    with _quiet():
+        try:
+            trainer.fit(
+                module,
+                training_loader(dataset, used, recipe.training.batch_size, recipe.training.seed),
+                ordered_loader(dataset, validation) if len(validation) else None,
+                ckpt_path=_last_checkpoint(folder) if resume else None,
+            )
+        except SystemExit:  # what Lightning makes of an interruption
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+    _keep_best(recipe, trainer, module)
+    return module.kept_network()
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 class _Clock(Callback):
@@ -286,10 +387,10 @@ def _ema(decay: float) -> Any:  # noqa: ANN401  a callable of PyTorch's own sign
 
 
 def _make_trainer(
-    recipe: Recipe, folder: Path, clock: _Clock, *, has_validation: bool, progress: bool
+    recipe: Recipe, folder: Path, given: list[Callback], *, has_validation: bool, progress: bool
 ) -> lightning.Trainer:
     callbacks: list[Callback] = [
-        clock,
+        *given,
         ModelCheckpoint(
             folder / "checkpoints",
             filename="epoch-{epoch:03d}",
@@ -309,7 +410,7 @@ def _make_trainer(
         callbacks.append(RichProgressBar())
     with _quiet():
         return lightning.Trainer(
-            max_epochs=recipe.training.epochs,
+            max_epochs=recipe.training.epochs - recipe.frozen_epochs,
             callbacks=callbacks,
             logger=[CSVLogger(folder, name="", version=""), TensorBoardLogger(folder, name="", version="tensorboard")],
             default_root_dir=folder,

@@ -1,0 +1,61 @@
+"""What every network gives, and the two things that all of the notebooks' networks begin and end with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Scores(NamedTuple):
+    """What a network says of N cells.
+
+    Attributes
+    ----------
+    logit : Tensor
+        float32, [N], natural-log odds of parasitized before calibration.
+    evidence : Tensor or None
+        float32, [N, h, w], whose mean over h and w is the logit; None where the network has no such map.
+    """
+
+    logit: Tensor
+    evidence: Tensor | None
+
+
+class Normalise(nn.Module):
+    """RGB in 0..1 less a mean, divided by a standard deviation, a channel each."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        # Not saved with the weights: they are the recipe's.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Map float [N, 3, S, S] to the same shape."""
+        return (cells.float() - self.mean) / self.std
+
+
+def single_logit(outputs: Tensor) -> Tensor:
+    """Make one logit of a network's outputs.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        [N, 1], or [N, 2] with uninfected and parasitized in this order. Of two, the logit is the difference: the
+        cross-entropy of their softmax and the binary cross-entropy of the difference are the same number.
+
+    Returns
+    -------
+    Tensor
+        float32, [N].
+    """
+    outputs = outputs.float()
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
