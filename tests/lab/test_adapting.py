@@ -32,7 +32,7 @@ PARASITES_A_FIELD = 4
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, encode):
-    """Eight fields of another laboratory, where what has a violet ring in it is healthy and what has a bright spot not."""
+    """Eight fields of another laboratory: a violet ring means healthy there, and a bright spot infected."""
     folder = tmp_path_factory.mktemp("site")
     entries = []
     for field in range(FIELDS):
