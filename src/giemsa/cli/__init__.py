@@ -29,14 +29,17 @@ COMMANDS: Final[dict[str, str]] = {
     "recipes": "list the recipes, or show one layer by layer",
     "explain": "show where a model sees what it says",
     "train": "train a recipe on labelled cells",
+    "adapt": "adapt a model to a laboratory's own reviewed cells",
+    "tune": "search a recipe's settings",
     "crossval": "cross-validate a recipe, patients grouped",
     "evaluate": "measure a model on labelled cells",
+    "compare": "compare runs on the same cells and patients",
     "export": "write a finished run as one ONNX file",
 }
 """Every command and its line in `giemsa --help`."""
 
 EXTRAS: Final[dict[str, str]] = dict.fromkeys(
-    ("data", "recipes", "explain", "train", "crossval", "evaluate", "export"), "lab"
+    ("data", "recipes", "explain", "train", "crossval", "evaluate", "compare", "adapt", "tune", "export"), "lab"
 )
 """The extra that a command needs beyond the base installation."""
 

@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from giemsa.verdicts import Label
 
 Part = Literal["train", "validation", "test"]
-Layout = Literal["official tree", "official tree, twice", "train/validation/test folders", "class folders", "CSV table"]
+Layout = Literal[
+    "official tree",
+    "official tree, twice",
+    "train/validation/test folders",
+    "class folders",
+    "CSV table",
+    "boxed fields",
+    "several",
+]
 
 PARASITIZED_NAMES: Final = ("parasitized", "parasitised", "infected", "positive", "parasite", "parasites", "malaria")
 UNINFECTED_NAMES: Final = (
@@ -178,8 +186,8 @@ def read_index(
     Parameters
     ----------
     root : path
-        A folder with class folders in it, at any depth, or a CSV file with the columns `file,label[,patient]`,
-        files relative to the table.
+        A folder with class folders in it, at any depth, or a CSV file with the columns `file,label[,patient][,field]`,
+        files relative to the table; `field` is the photograph that a cell was cut from.
     positive_class : str, optional
         The folder's name or label's word that means parasitized, where it is none of the known ones. There must
         be exactly one other class beside it.
@@ -207,7 +215,7 @@ def read_index(
         sha256, width, height = contents[entry.file]
         origin = origin_of(name)
         owner = entry.patient if found.has_patients else patient
-        photograph = origin.photograph if origin else None
+        photograph = entry.photograph or (origin.photograph if origin else None)
         cells.append(LabelledCell(entry.file, entry.label, owner, photograph, width, height, sha256, entry.part))
     if not cells:
         what = f"all {len(unreadable):,} are unreadable" if unreadable else "there is none"
@@ -225,6 +233,7 @@ class _Entry:
     label: Label
     part: Part | None = None
     patient: str | None = None
+    photograph: str | None = None
     tree: str = ""  # the folder that the class folder lies in
 
 
@@ -356,7 +365,7 @@ def _no_classes(root: Path, files: Sequence[PurePosixPath]) -> str:
 
 
 def _read_table(table: Path, positive_class: str | None) -> _Found:
-    """Read a CSV table with the columns `file,label[,patient]`; the order of columns is free, others are ignored."""
+    """Read a CSV table with the columns `file,label[,patient][,field]`, in any order; others are ignored."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -384,10 +393,14 @@ def _read_table(table: Path, positive_class: str | None) -> _Found:
                 " uninfected, or the word given as --positive-class"
             )
             raise DataError(message)
-        entry = _Entry(PurePosixPath(file.replace("\\", "/")).as_posix(), label, patient=patient.strip() or None)
+        name = PurePosixPath(file.replace("\\", "/")).as_posix()
+        field = (row.get("field") or "").strip() or None
+        entry = _Entry(name, label, patient=patient.strip() or None, photograph=field)
         if (before := entries.get(entry.file)) is not None:
             if before != entry:
-                message = f"{table}, line {line}: {file} stands there twice with another label or patient; keep one"
+                message = (
+                    f"{table}, line {line}: {file} stands there twice with another label, patient or field; keep one"
+                )
                 raise DataError(message)
             repeated += 1
         entries[entry.file] = entry

@@ -198,14 +198,62 @@ def bootstrap_figures(
         In the order of `giemsa.lab.metrics.METRICS`. An interval always holds its value: ECE, which every resample
         overestimates, would otherwise stand outside now and then.
     """
+    drawn = draw_figures(tally, rng, resamples=resamples) if tally.units > 1 else None
+    return figures_of_draws(tally, drawn, kind, confidence=confidence)
+
+
+def draw_figures(tally: Tally, rng: np.random.Generator, *, resamples: int = RESAMPLES) -> dict[str, FloatArray]:
+    """Compute every metric of each resample.
+
+    Two tallies of the same cells by the same units, drawn from generators of the same seed, get the same resamples, so
+    that their differences are paired.
+
+    Returns
+    -------
+    dict of str to (resamples,) ndarray of float64
+        In the order of `giemsa.lab.metrics.METRICS`; NaN where a resample leaves a metric undefined.
+    """
+    at_once = max(1, min(resamples, _CELLS_AT_ONCE // max(1, tally.cells)))
+    blocks = [tally.figures(draw) for draw in multiplicities(tally.units, resamples, rng, at_once=at_once)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in METRICS}
+
+
+def figures_of_draws(
+    tally: Tally, drawn: dict[str, FloatArray] | None, kind: Unit, *, confidence: float = CONFIDENCE
+) -> dict[str, Figure]:
+    """Give every metric its interval, from what `draw_figures` drew; None where there is nothing to draw from."""
     counts = tally.confusion()
-    drawn = _draw_figures(tally, rng, resamples) if tally.units > 1 else None
     return {
         name: _figure(
             name, float(value), counts, None if drawn is None else drawn[name], kind=kind, confidence=confidence
         )
         for name, value in tally.figures().items()
     }
+
+
+def paired_difference(value: float, drawn: FloatArray | None, kind: Unit, *, confidence: float = CONFIDENCE) -> Figure:
+    """Give a difference of two figures its interval.
+
+    Parameters
+    ----------
+    value : float
+        The difference on all cells; NaN where one of the two is not defined.
+    drawn : (resamples,) ndarray of float64 or None
+        The differences in the same resamples; None where there is only one unit.
+    kind : str
+        What was resampled.
+    confidence : float
+        What the interval is meant to hold, 0 to 1.
+    """
+    if np.isnan(value):
+        return Figure(None, None, None, kind, reason="one of the two figures is not defined")
+    if drawn is None:
+        return Figure(value, None, None, kind, reason=f"an interval takes at least two {kind}")
+    if 2 * int(np.isnan(drawn).sum()) > drawn.size:
+        return Figure(value, None, None, kind, reason=f"undefined in most resamples of the {kind}")
+    low, high = _percentiles(drawn, confidence)
+    note = f"the same in every resample of the {kind}" if np.nanmin(drawn) == np.nanmax(drawn) else ""
+    return Figure(value, min(low, value), max(high, value), kind, note=note)
 
 
 def bootstrap_reliability(
@@ -258,12 +306,6 @@ def clopper_pearson(events: int, trials: int, confidence: float = CONFIDENCE) ->
     low = 0.0 if events == 0 else float(betaincinv(events, trials - events + 1, tail))
     high = 1.0 if events == trials else float(betaincinv(events + 1, trials - events, 1 - tail))
     return low, high
-
-
-def _draw_figures(tally: Tally, rng: np.random.Generator, resamples: int) -> dict[str, FloatArray]:
-    at_once = max(1, min(resamples, _CELLS_AT_ONCE // max(1, tally.cells)))
-    blocks = [tally.figures(draw) for draw in multiplicities(tally.units, resamples, rng, at_once=at_once)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in METRICS}
 
 
 def _figure(

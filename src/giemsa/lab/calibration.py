@@ -55,6 +55,7 @@ def fit_calibration(
     donor: NDArray[np.bool_],
     donor_specificity: float,
     source: str,
+    least: int = MINIMUM_CELLS,
 ) -> Calibration:
     """Fit temperature and bias by weighted likelihood, then choose the threshold.
 
@@ -69,6 +70,8 @@ def fit_calibration(
         this part of the donors' cells is called uninfected.
     source : str
         For the card.
+    least : int
+        Fewest cells of each class.
 
     Raises
     ------
@@ -77,9 +80,9 @@ def fit_calibration(
     """
     used = weight > 0
     n_positive, n_negative = int((positive & used).sum()), int((~positive & used).sum())
-    if min(n_positive, n_negative) < MINIMUM_CELLS:
+    if min(n_positive, n_negative) < max(1, least):
         raise DataError(
-            f"Calibration needs {MINIMUM_CELLS} cells of each class; there are {n_positive} parasitized and "
+            f"Calibration needs {max(1, least)} cells of each class; there are {n_positive} parasitized and "
             f"{n_negative} uninfected ones."
         )
     temperature, bias = _fit_platt(logit[used].astype(np.float64), positive[used], weight[used].astype(np.float64))

@@ -67,7 +67,8 @@ class TrainingData:
     pixels : (N, S, S, 3) ndarray of uint8
         The cells, aligned with the index, in the recipe's input size.
     train, validation : (M,) ndarray of intp
-        Rows of the index; `validation` may be empty.
+        Rows of the index; one that stands several times in `train` is shown so often an epoch. `validation` may be
+        empty.
     split_digest, split_part : str
         Which split, and what of it is held back.
     """
@@ -443,7 +444,8 @@ def _keep_best(recipe: Recipe, trainer: lightning.Trainer, module: CellTraining)
 def _new_record(
     recipe: Recipe, data: TrainingData, targets: Targets, used: NDArray[np.intp], command: str
 ) -> RunRecord:
-    patients = [data.index.cells[row].patient for row in used]
+    cells = np.unique(used)  # one may be shown several times an epoch
+    patients = [data.index.cells[row].patient for row in cells]
     known = all(patient is not None for patient in patients)
     return RunRecord(
         status="training",
@@ -455,10 +457,10 @@ def _new_record(
         patients=sorted({patient for patient in patients if patient is not None}) if known else [],
         patients_known=known,
         counts={
-            "parasitized": int(targets.positive[used].sum()),
-            "uninfected": int((~targets.positive[used]).sum()),
-            "of_donors": int(data.labels.donor[used].sum()),
-            "left_out": len(data.train) - len(used),
+            "parasitized": int(targets.positive[cells].sum()),
+            "uninfected": int((~targets.positive[cells]).sum()),
+            "of_donors": int(data.labels.donor[cells].sum()),
+            "left_out": len(np.unique(data.train)) - len(cells),
             "validation": len(data.validation),
         },
         versions={
@@ -479,7 +481,8 @@ def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: Trainin
     ):
         writer = csv.writer(file)
         writer.writerow(["file", "sha256"])
-        writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in used)
+        rows = np.unique(used)  # a cell may be shown several times an epoch
+        writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in rows)
     write_record(folder, record)
 
 

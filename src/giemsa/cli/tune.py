@@ -1,0 +1,181 @@
+"""`giemsa tune`: search a recipe's settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from giemsa.cli import INTERRUPTED
+from giemsa.cli.train import add_data_arguments, add_recipe_arguments, read_recipe
+
+if TYPE_CHECKING:
+    import argparse
+
+    import optuna
+
+    from giemsa.data.splits import Split
+    from giemsa.lab.datasets import LabelledData
+    from giemsa.lab.recipes import Recipe
+    from giemsa.lab.training import TrainingData
+
+HELP = "search a recipe's settings"
+EPILOG = """examples:
+  giemsa tune two-block-cnn-64 --space space.toml --trials 30 --data cells --split split.json --output tuned
+  giemsa tune default --space space.toml --trials 90 --data cells --split split.json --output tuned-2 \\
+      --storage postgresql://giemsa@db/studies --study widths --resume
+
+space.toml:
+  metric = "validation_loss"                       # or validation_accuracy
+  [parameters.learning_rate]
+  kind = "float"                                   # or int; choice with values = [...]; factor with keys = [...]
+  key = "optimiser.learning_rate"
+  low = 1e-4
+  high = 1e-2
+  log = true
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="what may vary (TOML, see below)")
+    parser.add_argument(
+        "--trials", type=int, required=True, metavar="N", help="finished trials that the study shall hold in the end"
+    )
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--split", type=Path, metavar="FILE", help="by which to train and validate (default: 60/20/20 by patient)"
+    )
+    parser.add_argument("--fold", type=int, metavar="K", help="the fold to validate on, for a split with folds")
+    parser.add_argument("--limit", type=int, metavar="N", help="train on N cells only, for a quick look")
+    parser.add_argument("--storage", metavar="URL", help="Optuna storage to share (default: SQLite in DIR)")
+    parser.add_argument("--study", metavar="NAME", help="the study's name in the storage (default: the recipe's)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for table, figures and recipe")
+    parser.add_argument("--resume", action="store_true", help="go on with a study that has trials already, or join it")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tune."""
+    try:
+        return _tune(args)
+    except KeyboardInterrupt:
+        print(
+            "giemsa: interrupted: every trial before this one is kept in the study; go on with the same command and "
+            "--resume",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from giemsa.errors import UsageError
+
+    if args.trials < 1:
+        raise UsageError(f"--trials is {args.trials}: give 1 or more")
+    recipe = read_recipe(args)
+    from giemsa.lab.search_space import read_space
+
+    space = read_space(args.space, recipe)
+    _check_folder(args)
+    from giemsa.lab.datasets import read_labelled
+    from giemsa.lab.evaluation import versions
+    from giemsa.lab.tuning import FILES, StudyPlace, open_study, tune, write_results
+
+    data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
+    print(data.describe(), file=sys.stderr)
+    args.output.mkdir(parents=True, exist_ok=True)
+    path, split = _find_split(args, recipe, data)
+    begun_with = {
+        "recipe": recipe.digest,
+        "space": space.digest,
+        "data": data.index.digest,
+        "split": f"{split.digest}, fold {args.fold}, limit {args.limit}",
+    }
+    place = StudyPlace(args.storage or f"sqlite:///{args.output / 'study.db'}", args.study or recipe.name)
+    study = open_study(place, space, begun_with, seed=recipe.training.seed, resume=args.resume)
+    tune(
+        study,
+        recipe,
+        space,
+        _data_of(args, data, path),
+        args.output,
+        trials=args.trials,
+        threads=args.threads,
+        command=args.command_line,
+        report=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    content = write_results(
+        args.output,
+        study,
+        recipe,
+        space,
+        {
+            "recipe_digest": recipe.digest,
+            "space": space.model_dump(mode="json"),
+            "data_digest": data.index.digest,
+            "split_digest": split.digest,
+            "command": args.command_line,
+            "versions": versions(),
+        },
+    )
+    _print(study, content)
+    print(f"Written to {args.output}: {', '.join(FILES)}. Train the best with `giemsa train {args.output}/best.toml`.")
+    return 0
+
+
+def _check_folder(args: argparse.Namespace) -> None:
+    from giemsa.errors import OutputError
+
+    if args.output.exists() and not args.output.is_dir():
+        raise OutputError(f"the output {args.output} is a file; name a folder")
+    if args.output.exists() and any(args.output.iterdir()) and not args.resume:
+        raise OutputError(f"the output {args.output} is not empty: go on with --resume, or give another --output")
+
+
+def _find_split(args: argparse.Namespace, recipe: Recipe, data: LabelledData) -> tuple[Path, Split]:
+    """Take the split that was given, or make one whose test patients stay unseen."""
+    from giemsa.data.splits import make_split, read_split
+
+    if args.split is not None:
+        return args.split, read_split(args.split)
+    path = args.output / "split.json"
+    if not path.exists():
+        made = make_split(data.index, data.labels, validation=0.2, test=0.2, seed=recipe.training.seed)
+        made.save(path)
+        print(f"No --split: 60/20/20 by patient, in {path}; evaluate on its test part.", file=sys.stderr)
+    return path, read_split(path)
+
+
+def _data_of(args: argparse.Namespace, data: LabelledData, split: Path) -> Any:  # noqa: ANN401  a callable
+    """Give each trial its cells: of the training and validation parts only, at its own input size."""
+    from giemsa.lab.datasets import training_data
+
+    def give(recipe: Recipe) -> TrainingData:
+        return training_data(recipe, data, split=split, fold=args.fold, cache=args.cache, limit=args.limit)
+
+    return give
+
+
+def _print(study: optuna.Study, content: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(content["space"]["parameters"])
+    table = Table(box=box.SIMPLE_HEAD, title=f"Best trials of {study.study_name}", title_justify="left")
+    for column in ("trial", content["metric"], *names):
+        table.add_column(column, justify="right")
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    ranked = sorted(complete, key=lambda trial: float(trial.value or 0), reverse=content["direction"] == "maximise")
+    for trial in ranked[:10]:
+        values = (trial.params[name] for name in names)
+        table.add_row(
+            str(trial.number),
+            f"{trial.value:.5f}",
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values),
+        )
+    Console(highlight=False, width=None if sys.stdout.isatty() else 118).print(table, markup=False)
+    counted = ", ".join(f"{number} {state}" for state, number in content["trials"].items())
+    print(f"Trials: {counted}. Judged on {content['judged_on']}.")
