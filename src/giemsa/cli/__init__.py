@@ -30,10 +30,13 @@ COMMANDS: Final[dict[str, str]] = {
     "crossval": "cross-validate a recipe, patients grouped",
     "evaluate": "measure a model on labelled cells",
     "export": "write a finished run as one ONNX file",
+    "serve": "serve the dashboard and the REST API",
 }
 """Every command and its line in `giemsa --help`."""
 
-EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "export"), "lab")
+EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "export"), "lab") | {
+    "serve": "web",
+}
 """The extra that a command needs beyond the base installation."""
 
 INTERRUPTED: Final = 130
