@@ -31,11 +31,13 @@ COMMANDS: Final[dict[str, str]] = {
     "evaluate": "measure a model on labelled cells",
     "export": "write a finished run as one ONNX file",
     "serve": "serve the dashboard and the REST API",
+    "review": "export what reviewers answered",
 }
 """Every command and its line in `giemsa --help`."""
 
 EXTRAS: Final[dict[str, str]] = dict.fromkeys(("data", "train", "crossval", "evaluate", "export"), "lab") | {
     "serve": "web",
+    "review": "web",
 }
 """The extra that a command needs beyond the base installation."""
 

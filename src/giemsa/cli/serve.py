@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    from giemsa.web.database import default_database
     from giemsa.web.settings import Settings, check_settings
 
     settings = Settings(
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         model=args.model,
         max_upload_mb=args.max_upload_mb,
-        database=args.database or _default_database(),
+        database=args.database or default_database(),
         token=args.token if args.token is not None else os.environ.get("GIEMSA_TOKEN"),
         insecure=args.insecure,
         runs=tuple(args.runs),
@@ -70,10 +71,3 @@ def _say_ready(settings: Settings, url: str, *, in_browser: bool) -> None:
         import webbrowser
 
         webbrowser.open(url)
-
-
-def _default_database() -> str:
-    """Name a file in the user's own data folder (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_DATA_HOME")
-    folder = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share"
-    return f"sqlite:///{folder / 'giemsa' / 'reviews.sqlite'}"

@@ -98,6 +98,18 @@ class CardAnswer(_Words):
     disclaimer: str
 
 
+class CurvesAnswer(_Words):
+    """What a model's labelled predictions show at every threshold."""
+
+    name: str
+    model_sha256: str | None
+    serving: bool = Field(description="Whether this is the model that judges here")
+    labels: dict[str, dict[str, Any]] = Field(
+        description="By set of labels (confirmed, official, donors): n, positives, units, thresholds, true_positives, "
+        "false_positives, limits of sensitivity and specificity, roc_auc, reliability"
+    )
+
+
 class StatusAnswer(_Words):
     """Whether a server is well."""
 
@@ -123,6 +135,7 @@ class Desk:
     room: Room
     folder: Folder
     counts: Counts
+    curves: list[dict[str, Any]]
 
 
 _EXAMPLE_MODEL = {"name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",
@@ -139,7 +152,7 @@ _EXAMPLE = {
 _EXAMPLE_CSV = (
     f"{','.join(COLUMNS)}\nring.png,parasitized,0.9973,,\ncut off.png,unreadable,,,the PNG breaks off after 412 bytes\n"
 )
-_BODY = {
+PICTURES_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {
         "multipart/form-data": {
@@ -198,7 +211,7 @@ def api_router(desk: Desk) -> APIRouter:
         "/api/v1/cells",
         summary="Judge cells",
         tags=["cells"],
-        openapi_extra={"requestBody": _BODY},
+        openapi_extra={"requestBody": PICTURES_BODY},
         response_model=CellsAnswer,
         responses={
             200: {
@@ -255,6 +268,10 @@ def api_router(desk: Desk) -> APIRouter:
             limits=limits(desk.settings),
             disclaimer=DISCLAIMER,
         )
+
+    @router.get("/api/v1/model/curves", summary="Read what thresholds cost", tags=["model"], responses=problems())
+    async def read_curves() -> list[CurvesAnswer]:
+        return [CurvesAnswer(**one) for one in desk.curves]
 
     @router.get("/healthz", summary="Tell whether the server is up", tags=["server"], responses=_only_host())
     async def health() -> StatusAnswer:

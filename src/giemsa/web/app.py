@@ -17,9 +17,12 @@ from giemsa.verdicts import DISCLAIMER
 from giemsa.web.api import Desk, api_router
 from giemsa.web.batching import Batcher
 from giemsa.web.counts import Counts
+from giemsa.web.database import Reviews
+from giemsa.web.figures import embedded_curves, read_curves
 from giemsa.web.guard import Guard
 from giemsa.web.page import add_page
 from giemsa.web.problems import add_problem_handlers
+from giemsa.web.reviews import reviews_router
 from giemsa.web.settings import check_settings
 from giemsa.web.uploads import Folder, Room
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from giemsa.model import Model
     from giemsa.web.settings import Settings
 
 _DESCRIPTION = f"""Says of pictures of red blood cells whether they are parasitized: the verdicts of `giemsa classify`.
@@ -58,7 +62,8 @@ def create_app(settings: Settings) -> ASGIApp:
     counts.watch("giemsa_waiting_cells", "Pictures that wait for the model", lambda: batcher.waiting)
     counts.watch("giemsa_held_bytes", "Bytes of bodies that are held", lambda: room.held)
     folder = Folder()
-    desk = Desk(settings, classifier, batcher, room, folder, counts)
+    desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model))
+    reviews = Reviews(settings.database or f"sqlite:///{folder.path / 'reviews.sqlite'}")
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -66,12 +71,14 @@ def create_app(settings: Settings) -> ASGIApp:
             yield
         finally:
             batcher.close()
+            reviews.close()
             folder.close()
 
     app = FastAPI(title="Giemsa", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
                   docs_url=None, redoc_url=None, openapi_url=None)  # fmt: skip
     add_problem_handlers(app)
     app.include_router(api_router(desk))
+    app.include_router(reviews_router(desk, reviews))
     schema = _schema(app, settings)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -80,6 +87,13 @@ def create_app(settings: Settings) -> ASGIApp:
 
     hashes = add_page(app, desk)
     return Guard(app, settings, counts, hashes)
+
+
+def _curves(settings: Settings, model: Model) -> list[dict[str, Any]]:
+    """Gather the labelled predictions that there are, those of the model that judges first."""
+    found = [embedded_curves(model.digest), *(read_curves(run) for run in settings.runs)]
+    known = [one | {"serving": one["model_sha256"] == model.digest} for one in found if one is not None]
+    return sorted(known, key=lambda one: not one["serving"])
 
 
 def _schema(app: FastAPI, settings: Settings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from giemsa.web.api import Desk
 
@@ -113,9 +114,7 @@ def add_page(app: FastAPI, desk: Desk) -> list[str]:
         dash.Input("roc", "clickData"),
         prevent_initial_call=True,
     )
-    for extra in PAGES:
-        if extra.path != "/":
-            page._add_url(extra.path.lstrip("/"), _answer(page), methods=["GET"])
+    app.add_middleware(_Pages)
     _add_examples(app)
     _add_docs(app)
     return list(page.csp_hashes())
@@ -142,7 +141,6 @@ def _layout() -> Any:  # noqa: ANN401
                         "ensureDomOrder": True,
                     },
                     getRowId="params.data.id",
-                    columnSize="responsiveSizeToFit",
                     style={"height": "70vh", "width": "100%"},
                 ),
                 id="table-box",
@@ -168,11 +166,11 @@ def _columns() -> list[dict[str, Any]]:
          "filter": False, "width": 90, "maxWidth": 90},
         {"field": "image", "headerName": "Name", "flex": 3, "minWidth": 160, "tooltipField": "image"},
         {"field": "verdict", "headerName": "Verdict", "cellRenderer": "GiemsaVerdict", "flex": 1, "minWidth": 150},
-        {"field": "p_parasitized", "headerName": "p parasitized", "flex": 1, "minWidth": 120, **number,
+        {"field": "p_parasitized", "headerName": "p parasitized", "flex": 1, "minWidth": 165, **number,
          "valueFormatter": {"function": "giemsaProbability(params.value)"}},
-        {"field": "novelty", "headerName": "Novelty", "flex": 1, "minWidth": 100, **number,
+        {"field": "novelty", "headerName": "Novelty", "flex": 1, "minWidth": 125, **number,
          "valueFormatter": {"function": "giemsaProbability(params.value)"}},
-        {"field": "reason", "headerName": "Reason", "flex": 3, "minWidth": 160, "tooltipField": "reason"},
+        {"field": "reason", "headerName": "Reason", "flex": 2, "minWidth": 160, "tooltipField": "reason"},
     ]  # fmt: skip
 
 
@@ -196,11 +194,17 @@ def _index() -> str:
     return template.replace("<!-- pages -->", links).replace("{%disclaimer%}", escaping.escape(DISCLAIMER))
 
 
-def _answer(page: Any) -> Any:  # noqa: ANN401
-    async def index() -> Response:
-        return HTMLResponse(page.index())
+class _Pages:
+    """An ASGI middleware that gives every address of `PAGES` the one page, which shows the part that is meant."""
 
-    return index
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._paths = frozenset(page.path for page in PAGES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in self._paths:
+            scope = {**scope, "path": "/", "raw_path": b"/"}
+        await self.app(scope, receive, send)
 
 
 def _add_examples(app: FastAPI) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+
+from giemsa.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEDIA_TYPE: Final = "application/problem+json"
+_log = logging.getLogger("giemsa.web")
 
 
 class ProblemError(Exception):
@@ -63,12 +67,18 @@ def add_problem_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return problem(422, _sentence(error.errors()[0]))
 
+    async def database(_request: Request, error: Exception) -> Response:
+        _log.error("%s", error)
+        said = "the database of reviews cannot be used now; nothing of this call was kept, so try again in 5 seconds"
+        return problem(503, said, {"Retry-After": "5"})
+
     async def unexpected(_request: Request, _error: Exception) -> Response:
         return problem(500, "something went wrong that should not; the server's log tells more")
 
     app.add_exception_handler(ProblemError, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(OutputError, database)
     app.add_exception_handler(Exception, unexpected)
 
 

@@ -34,8 +34,8 @@ class Settings:
         An ONNX file or a run folder; None means the embedded model.
     max_upload_mb : int
         Largest body of one request, in megabytes of 2^20 bytes.
-    database : str
-        Where answers of reviewers go: an SQLAlchemy URL.
+    database : str or None
+        Where answers of reviewers go: an SQLAlchemy URL. None means a temporary one, which ends with the server.
     token : str or None
         Asked of everyone who calls the API.
     insecure : bool
@@ -52,7 +52,7 @@ class Settings:
     port: int = 8000
     model: str | None = None
     max_upload_mb: int = 50
-    database: str = "sqlite://"
+    database: str | None = None
     token: str | None = None
     insecure: bool = False
     runs: tuple[Path, ...] = ()

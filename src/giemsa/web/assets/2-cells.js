@@ -88,9 +88,9 @@
     }
   }
 
-  /** Remember the files of single pictures, for a reviewer who wants them kept. */
+  /** Remember the files, for a reviewer who wants them kept; an archive is alone in its batch. */
   function keepFiles(batch, cells) {
-    if (batch.length === cells.length) cells.forEach((cell, index) => { if (!/\.zip$/i.test(batch[index].name)) cell.file = batch[index].file; });
+    cells.forEach((cell, index) => { cell.file = (batch.length === cells.length ? batch[index] : batch[0]).file; });
   }
 
   const unreadable = (item, reason) => ({ image: item.name, verdict: "unreadable", p_parasitized: null, novelty: null, reason, sha256: null, picture: null, evidence: null });
@@ -242,6 +242,7 @@
     dialog.querySelector(".primary").focus();
   }
   state.look = look;
+  state.judge = judge;
 
   /* ---- the table, which is Dash's ---- */
 
