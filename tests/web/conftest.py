@@ -53,6 +53,12 @@ def serve():
 
 
 @pytest.fixture(scope="session")
+def start_server():
+    """`with start_server(token=...) as server:` runs a server with these settings, for a browser."""
+    return run_server
+
+
+@pytest.fixture(scope="session")
 def server(tiny_model):
     """A server with the tiny model, that all tests of a session share."""
     with run_server(model=str(tiny_model)) as server:
