@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from giemsa.errors import UsageError
 from giemsa.web.settings import Settings, check_settings, is_loopback
 
 TOKEN = "a-token-of-the-tests"
+BEGINNING = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +246,10 @@ def test_one_slow_client_holds_up_nobody(server, client, cell_png):
         with socket.create_connection((host, int(port))) as slow:
             head = f"POST /api/v1/cells HTTP/1.1\r\nHost: {host}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
             slow.sendall(head.encode() + b"Content-Length: 1000000\r\n\r\n")
-            while not stop.wait(0.01):
-                slow.sendall(b"-")
+            for byte in itertools.chain(BEGINNING, itertools.repeat(0)):
+                if stop.wait(0.01):
+                    return
+                slow.sendall(bytes([byte]))
 
     slow_ones = [threading.Thread(target=drip, daemon=True) for _ in range(20)]
     for one in slow_ones:
@@ -264,9 +268,9 @@ def test_a_body_that_hardly_comes_is_given_up(serve, tiny_model, monkeypatch):
     monkeypatch.setattr("giemsa.web.uploads._GRACE_S", 0.2)
 
     def slowly():
-        for _ in range(100):
+        for byte in BEGINNING:
             time.sleep(0.05)
-            yield b"-"
+            yield bytes([byte])
 
     with serve(model=str(tiny_model)) as client:
         refused = client.post(

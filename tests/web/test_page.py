@@ -26,7 +26,8 @@ def browser():
     if program is None:
         pytest.skip("there is no browser: on Debian, apt-get install chromium")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        browser = started.chromium.launch(executable_path=program, args=options)
         yield browser
         browser.close()
 
@@ -174,7 +175,7 @@ def test_the_table_sorts_and_filters(page):
 
 
 def test_what_is_downloaded_is_what_was_shown(page, browser, tmp_path):
-    broken = tmp_path / 'a, "quoted" <b>name</b>.png'
+    broken = tmp_path / 'a, "quoted" <b>name.png'
     broken.write_bytes(b"no picture")
     cells = sorted(EXAMPLES.glob("*.png"))[:5]
     judge_files(page, [*cells, broken], 6)
@@ -233,6 +234,7 @@ def test_the_threshold_moves_the_figures(page):
     assert sum(before) == sum(after) == 2_000
     assert after[0] < before[0]  # fewer called parasitized
     assert after[2] < before[2]
+    page.click("text=1 in 10,000")
     low = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()
     page.click("text=50 %, as in the data set")
     high = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()

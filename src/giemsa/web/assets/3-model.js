@@ -101,11 +101,11 @@
       figure(percent(npv(sensitivity, specificity), 3), "of cells called uninfected are (NPV)", `from the limits above: ${percent(npv(se[0], sp[0]), 3)} to ${percent(npv(se[1], sp[1]), 3)}`),
       figure(million(wrong), `false alarms in a million healthy cells${donors ? " (donors')" : ""}`, interval(1 - healthy.specificity.high[at], 1 - healthy.specificity.low[at], million)));
     const number = (value) => h("td", {}, value.toLocaleString("en"));
-    $("confusion").replaceChildren(h("table", { class: "plain-table", id: "confusion-table" },
+    $("confusion").replaceChildren(h("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, h("table", { class: "plain-table", id: "confusion-table" },
       h("caption", {}, `${curve.n.toLocaleString("en")} cells, ${NAMES[state.labels]}`),
       h("thead", {}, h("tr", {}, ["people say", "called parasitized", "called uninfected"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, h("tr", {}, h("th", { scope: "row" }, "parasitized"), number(tp), number(positives - tp)),
-        h("tr", {}, h("th", { scope: "row" }, "uninfected"), number(fp), number(negatives - fp)))));
+        h("tr", {}, h("th", { scope: "row" }, "uninfected"), number(fp), number(negatives - fp))))));
     const units = curve.kind === "patients" ? `${curve.units} patients` : "cells, since patients are not known";
     $("live-note").textContent = `Intervals by bootstrap over ${units}; where all or none were called, the exact bound over cells. The predictive values hold at the share of infected cells chosen above.`
       + (state.curves[state.of].serving ? "" : " These are figures of another model than the one that judges here.");
