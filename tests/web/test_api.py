@@ -221,6 +221,11 @@ class TestRefusals:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         assert "no file" in problem(client.post("/api/v1/cells", content=b"--x--\r\n", headers=headers), 422)
 
+    def test_a_part_that_is_no_file(self, client):
+        body = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n1\r\n--x--\r\n'
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        assert "no file name" in problem(client.post("/api/v1/cells", content=body, headers=headers), 422)
+
     def test_a_part_of_another_name(self, client):
         assert "'pictures'" in problem(client.post("/api/v1/cells", files={"pictures": b"x"}), 422)
 

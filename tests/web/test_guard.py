@@ -237,6 +237,11 @@ def get(url):
     return httpx.get(url, trust_env=False, timeout=30).status_code
 
 
+def test_small_answers_do_not_wait_for_an_acknowledgement(server):
+    """Without TCP_NODELAY, which asyncio sets only on sockets that say to be TCP, each answer takes 40 ms more."""
+    assert server._listener.proto == socket.IPPROTO_TCP
+
+
 def test_one_slow_client_holds_up_nobody(server, client, cell_png):
     """While one sends a byte at a time, others are answered."""
     host, port = server.url.removeprefix("http://").split(":")

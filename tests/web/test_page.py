@@ -108,7 +108,7 @@ def violations(page):
 def test_drawn_examples_in_one_click_with_those_to_look_at_first(page):
     judge_examples(page)
     expect(page.locator("#grid .cell")).to_have_count(32)
-    words = page.locator("#grid .cell .word").all_inner_texts()
+    words = page.locator("#grid .cell .word").all_text_contents()
     infected = sum("parasitized" in word for word in words)
     assert infected > 10
     assert all("parasitized" in word for word in words[:infected])
@@ -234,6 +234,9 @@ def test_the_threshold_moves_the_figures(page):
     assert sum(before) == sum(after) == 2_000
     assert after[0] < before[0]  # fewer called parasitized
     assert after[2] < before[2]
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert table() == before
     page.click("text=1 in 10,000")
     low = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()
     page.click("text=50 %, as in the data set")

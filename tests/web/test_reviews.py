@@ -43,6 +43,11 @@ def test_what_is_no_answer_is_refused(client, change):
     assert client.get("/api/v1/reviews").json() == []
 
 
+def test_what_is_no_json_is_refused(client):
+    refused = client.post("/api/v1/reviews", content=b"\x12Q\xff", headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["detail"]) == (400, "the body cannot be read; expected JSON in UTF-8")
+
+
 def test_pictures_are_kept_when_somebody_says_so_and_only_then(client, cell_png, make_zip):
     picture = cell_png(True)
     client.post("/api/v1/cells", files={"files": ("a.png", picture)})

@@ -58,6 +58,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         said = {
+            400: "the body cannot be read; expected JSON in UTF-8",
             404: f"there is nothing at {request.url.path[:200]}; the API is described at /docs",
             405: f"{request.url.path[:200]} does not take {request.method[:20]}",
         }

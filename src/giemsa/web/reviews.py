@@ -120,7 +120,7 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
         "/api/v1/reviews",
         summary="Keep an answer",
         status_code=201,
-        responses={200: {"description": "It was there already", "model": ReviewKept}, **problems(409, 422, 503)},
+        responses={200: {"description": "It was there already", "model": ReviewKept}, **problems(400, 409, 422, 503)},
     )
     async def keep(sent: ReviewSent, response: Response) -> ReviewKept:
         try:

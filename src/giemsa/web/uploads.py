@@ -267,9 +267,11 @@ class _Reader:
         if len(self.upload.parts) >= MAX_CELLS:
             raise ProblemError(413, f"there are more than {MAX_CELLS:,} parts; send them in several requests")
         name = options.get(b"filename", b"").decode("utf-8", "backslashreplace")
+        if not name:
+            raise ProblemError(422, "a part has no file name; expected files, as `curl -F files=@NAME` sends them")
         if len(name) > MAX_NAME:
             raise ProblemError(400, f"a file's name has {len(name):,} characters; at most {MAX_NAME:,} are taken")
-        self.upload.parts.append(Part(printable(name) or f"#{len(self.upload.parts)}"))
+        self.upload.parts.append(Part(printable(name)))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         part = self.upload.parts[-1]

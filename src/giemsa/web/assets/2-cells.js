@@ -80,12 +80,22 @@
     try {
       const answer = await (await call("/api/v1/cells?include=digest&include=picture&include=evidence", { method: "POST", body, signal })).json();
       state.model = answer.model;
+      rename(batch, answer.cells);
       keepFiles(batch, answer.cells);
       return answer.cells;
     } catch (error) {
       if (error.status === 413 || error.status === 400 || error.status === 408) return batch.map((item) => unreadable(item, error.message));
       throw error;
     }
+  }
+
+  /** Undo that browsers send a quote in a file's name as %22. */
+  function rename(batch, cells) {
+    cells.forEach((cell, index) => {
+      const { name } = batch.length === cells.length ? batch[index] : batch[0];
+      const sent = name.replaceAll('"', "%22");
+      if (cell.image === sent || cell.image.startsWith(`${sent}/`)) cell.image = name + cell.image.slice(sent.length);
+    });
   }
 
   /** Remember the files, for a reviewer who wants them kept; an archive is alone in its batch. */
