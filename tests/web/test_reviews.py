@@ -34,6 +34,7 @@ def test_an_answer_is_acknowledged_and_read_again(client):
 @pytest.mark.parametrize(
     "change",
     [{"answer": "malaria"}, {"reviewer": ""}, {"reviewer": "a\nb"}, {"image_sha256": "A" * 64}, {"p_parasitized": 1.5},
+     {"p_parasitized": True},
      {"verdict": "maybe"}, {"key": "short"}, {"more": 1}, {"image": "x" * 5_000}, {"image": "\x00"}],
 )  # fmt: skip
 def test_what_is_no_answer_is_refused(client, change):

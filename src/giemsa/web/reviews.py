@@ -64,7 +64,7 @@ class ReviewSent(_Words):
     image_sha256: Digest
     model_sha256: Digest
     verdict: VerdictName
-    p_parasitized: Annotated[float, Field(ge=0, le=1)] | None
+    p_parasitized: Annotated[float, Field(ge=0, le=1, strict=True)] | None
     answer: Answer = Field(description="withdrawn takes this person's answer to this picture back")
 
 
