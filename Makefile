@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo app test lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up the base in $(VENV) (no PyTorch) and classify cells; CELLS=PATH for your own"
+	@echo "make app     set up the dashboard in $(VENV) and open it; PORT=N for another port than 8000"
 	@echo "make test    set up everything in $(VENV) and run the whole suite"
 	@echo "make lint    format and type checks only"
 	@echo "make format  rewrite the code in the project's format"
@@ -17,6 +18,9 @@ help:
 demo: $(VENV)/.base
 	@echo "==> Classifying cells"
 	@$(BIN)/giemsa demo $(if $(CELLS),--cells "$(CELLS)") --output demo-output --force
+
+app: $(VENV)/.web
+	@$(BIN)/giemsa serve --open --port $(or $(PORT),8000)
 
 test: lint
 	@echo "==> Running the tests"
@@ -46,9 +50,14 @@ $(VENV)/.base: $(VENV)/bin/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+$(VENV)/.web: $(VENV)/.base pyproject.toml
+	@echo "==> Installing the dashboard (FastAPI, Dash, SQLAlchemy)"
+	@$(BIN)/python -m pip install --quiet --editable ".[web]"
+	@touch $@
+
 # PyTorch comes first and pinned: asked for by another package, pip would take another build of it.
 $(VENV)/.dev: $(VENV)/.base pyproject.toml
 	@echo "==> Installing PyTorch, the lab and the tools of the tests (some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet "$(TORCH)"
-	@$(BIN)/python -m pip install --quiet --editable ".[lab,parquet]" --group dev
+	@$(BIN)/python -m pip install --quiet --editable ".[lab,web,parquet]" --group dev
 	@touch $@

@@ -43,6 +43,7 @@ def main() -> None:
     giemsa("export", str(final), *data, *calibrated, "--int8", "--output", str(EMBEDDED / "model.onnx"))
     shutil.copyfile(final / "weights.safetensors", EMBEDDED / "weights.safetensors")
     shutil.copyfile(final / "recipe.toml", EMBEDDED / "recipe.toml")
+    subprocess.run([sys.executable, str(HERE / "embedded_curves.py"), str(crossval)], check=True)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     shutil.copyfile(crossval / "folds.json", results / "crossval_folds.json")

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from giemsa.errors import PictureError, UsageError
-from giemsa.images import decode, from_pillow, resize, to_rgb
+from giemsa.images import decode, from_pillow, resize, shrink, to_rgb
 from giemsa.model import Model, open_model
 from giemsa.sources import Source, printable, read_file
 from giemsa.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -33,6 +34,25 @@ CHUNK: Final = 32
 """Cells of one task: enough to make Python's part small; more are slower, since their planes leave the cache."""
 _AHEAD: Final = 2
 """Chunks in the queue for each thread, so that none waits for the caller."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """A verdict, and what there is to see of it.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        What the classifier says.
+    shown : ndarray or None
+        The picture, uint8 [H, W, 3] RGB, shrunk to what was asked for; None where it was not, or cannot be read.
+    evidence : ndarray or None
+        float32 [h, w] in logit units, with the logit as its mean; None where there is none.
+    """
+
+    verdict: Verdict
+    shown: NDArray[np.uint8] | None = None
+    evidence: NDArray[np.float32] | None = None
 
 
 class Classifier:
@@ -154,35 +174,67 @@ class Classifier:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def examine(self, pictures: Sequence[object], *, evidence: bool = True, shown_px: int = 0) -> list[Examined]:
+        """Give the verdicts on a few pictures, in one run of the model, with what there is to see of them.
+
+        Parameters
+        ----------
+        pictures : sequence
+            Of whatever `classify` takes.
+        evidence : bool
+            Whether to give evidence maps too, where the model has them.
+        shown_px : int
+            Longest side of the pictures that are handed back, in pixels; 0 means that none are.
+
+        Returns
+        -------
+        list of Examined
+            One for each picture, in their order.
+        """
+        return self._examine(0, pictures, evidence=evidence, shown_px=shown_px)
+
     def _classify_chunk(self, start: int, pictures: list[object]) -> list[Verdict]:
+        return [examined.verdict for examined in self._examine(start, pictures)]
+
+    def _examine(
+        self, start: int, pictures: Sequence[object], *, evidence: bool = False, shown_px: int = 0
+    ) -> list[Examined]:
         size = self.model.card.input_size_px
         cells = np.empty((len(pictures), size, size, 3), np.uint8)
         names: list[str] = []
         reasons: list[str | None] = []
+        shown: list[NDArray[np.uint8] | None] = []
         readable = 0
         for offset, picture in enumerate(pictures):
             names.append(_name(picture, start + offset))
             try:
-                cells[readable] = resize(_pixels(picture), size)
+                rgb = _pixels(picture)
+                cells[readable] = resize(rgb, size)
             except PictureError as error:
                 reasons.append(" ".join(str(error).split()))
             else:
                 reasons.append(None)
+                shown.append(shrink(rgb, shown_px) if shown_px else None)
                 readable += 1
-        scored = iter(self._scored(cells[:readable]) if readable else ())
-        verdicts = []
+        scored = iter(self._scored(cells[:readable], evidence=evidence) if readable else ())
+        seen = iter(shown)
+        examined = []
         for name, reason in zip(names, reasons, strict=True):
             if reason is not None:
-                verdicts.append(Verdict(name, "unreadable", reason=reason))
+                examined.append(Examined(Verdict(name, "unreadable", reason=reason)))
             else:
-                logit, p = next(scored)
+                logit, p, evidence_map = next(scored)
                 label = "parasitized" if p >= self.model.card.threshold else "uninfected"
-                verdicts.append(Verdict(name, label, p, logit))  # type: ignore[arg-type]
-        return verdicts
+                verdict = Verdict(name, label, p, logit)  # type: ignore[arg-type]
+                examined.append(Examined(verdict, next(seen), evidence_map))
+        return examined
 
-    def _scored(self, cells: NDArray[np.uint8]) -> Iterator[tuple[float, float]]:
-        logit = self.model.run(cells, evidence=False).logit
-        return zip(logit.tolist(), self.model.p_parasitized(logit).tolist(), strict=True)
+    def _scored(
+        self, cells: NDArray[np.uint8], *, evidence: bool
+    ) -> Iterator[tuple[float, float, NDArray[np.float32] | None]]:
+        output = self.model.run(cells, evidence=evidence)
+        maps = output.evidence if output.evidence is not None else [None] * len(cells)
+        return zip(output.logit.tolist(), self.model.p_parasitized(output.logit).tolist(), maps, strict=True)
 
 
 def usable_cores() -> int:

@@ -209,6 +209,16 @@ def resize(rgb: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return rgb
 
 
+def shrink(rgb: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
+    """Shrink a picture, uint8 [H, W, 3], so that its longer side has at most `longest_px`; keep its shape."""
+    height, width = rgb.shape[:2]
+    scale = longest_px / max(height, width)
+    if scale >= 1:
+        return rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return _uint8(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+
+
 def _multiple(length: int, size_px: int) -> int:
     return 1 if length <= size_px else max(2, (2 * length + size_px) // (2 * size_px))
 

@@ -139,6 +139,49 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def open_archive_sources(path: str, *, name: str | None = None, note: Note | None = None) -> Iterator[Source]:
+    """Give the pictures in a zip archive, in the order of its directory.
+
+    Parameters
+    ----------
+    path : str
+        Where it lies.
+    name : str, optional
+        What it is called in results; by default its path.
+    note : callable, optional
+        Told, in one sentence, if there is no picture in it.
+
+    Yields
+    ------
+    Source
+        A row for each picture; where the archive cannot be read, or no further, one that says why.
+    """
+    from giemsa.archives import open_archive
+
+    called = printable(path if name is None else name)
+    found = False
+    try:
+        archive = open_archive(path)
+        for member in archive:
+            inner = member.name
+            if _is_hidden_in_archive(inner) or not _has_suffix(inner):
+                continue
+            found = True
+            shown = f"{called}/{printable(inner)}"
+            if inner.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", inner):
+                yield _unreadable(shown, "the name of the member leads out of the archive; pack it anew", shown=True)
+            else:
+                yield Source(shown, partial(_read_member, archive, member))
+    except SourceError as error:
+        found = True
+        yield _unreadable(called, str(error).replace(path, called), shown=True)
+    except OSError as error:
+        found = True
+        yield _unreadable(called, f"the archive cannot be read: {error.strerror or error}", shown=True)
+    if not found and note is not None:
+        note(f"there are no pictures in the archive {called}")
+
+
 def _check_argument(text: str) -> None:
     """Stop at an argument that cannot be meant."""
     if not os.path.lexists(text):
@@ -180,7 +223,7 @@ def _of_path(path: str, note: Note) -> Iterator[Source]:
     if os.path.isdir(path):  # noqa: PTH112
         return _of_folder(path, note)
     if _is_archive(path):
-        return _of_archive(path, note)
+        return open_archive_sources(path, note=note)
     return iter((Source(printable(path), partial(read_file, path)),))
 
 
@@ -213,30 +256,6 @@ def _of_folder(top: str, note: Note) -> Iterator[Source]:
         open_folders.append((path, _sorted_entries(path, _is_candidate), identity))
     if not found:
         note(f"there are no pictures in the folder {printable(top)}")
-
-
-def _of_archive(path: str, note: Note) -> Iterator[Source]:
-    from giemsa.archives import open_archive
-
-    found = False
-    try:
-        archive = open_archive(path)
-        for member in archive:
-            name = member.name
-            if _is_hidden_in_archive(name) or not _has_suffix(name):
-                continue
-            found = True
-            shown = f"{printable(path)}/{printable(name)}"
-            if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
-                yield _unreadable(shown, "the name of the member leads out of the archive; pack it anew", shown=True)
-            else:
-                yield Source(shown, partial(_read_member, archive, member))
-    except SourceError as error:
-        yield _unreadable(path, str(error))
-    except OSError as error:
-        yield _unreadable(path, f"the archive cannot be read: {error.strerror or error}")
-    if not found:
-        note(f"there are no pictures in the archive {printable(path)}")
 
 
 def _read_member(archive: ZipArchive, member: Member) -> bytes:

@@ -35,12 +35,14 @@ COMMANDS: Final[dict[str, str]] = {
     "evaluate": "measure a model on labelled cells",
     "compare": "compare runs on the same cells and patients",
     "export": "write a finished run as one ONNX file",
+    "serve": "serve the dashboard and the REST API",
+    "review": "export what reviewers answered",
 }
 """Every command and its line in `giemsa --help`."""
 
 EXTRAS: Final[dict[str, str]] = dict.fromkeys(
     ("data", "recipes", "explain", "train", "crossval", "evaluate", "compare", "adapt", "tune", "export"), "lab"
-)
+) | dict.fromkeys(("serve", "review"), "web")
 """The extra that a command needs beyond the base installation."""
 
 INTERRUPTED: Final = 130

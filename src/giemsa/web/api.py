@@ -1,0 +1,411 @@
+"""The routes of the API, and what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import cv2
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from giemsa import __version__
+from giemsa.sources import Source
+from giemsa.tables import COLUMNS, rows_as_csv
+from giemsa.verdicts import DISCLAIMER, VerdictName
+from giemsa.web.batching import QueueFullError
+from giemsa.web.problems import MEDIA_TYPE, ProblemError
+from giemsa.web.uploads import UNPACKED_FACTOR, busy, receive_upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from giemsa.classifier import Classifier, Examined
+    from giemsa.verdicts import Verdict
+    from giemsa.web.batching import Batcher
+    from giemsa.web.counts import Counts
+    from giemsa.web.settings import Settings
+    from giemsa.web.uploads import Folder, Room
+
+SHOWN_PX: Final = 160
+"""Longest side of the thumbnails that `include=picture` gives."""
+_JPEG: Final = [cv2.IMWRITE_JPEG_QUALITY, 88]
+
+
+class _Words(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CellAnswer(_Words):
+    """A row of verdicts: the columns of `giemsa classify`, and what `include` asked for."""
+
+    image: str = Field(description="The name under which the picture was sent; in an archive, its place in it")
+    verdict: VerdictName
+    p_parasitized: float | None = Field(description="Calibrated probability of parasitized; null where there is none")
+    novelty: float | None = Field(
+        description="How unlike the training cells it is, 0 to 1; null if the model can't tell"
+    )
+    reason: str = Field(description="Why there is no label; empty where there is one")
+    sha256: str | None = Field(None, description="With include=digest: SHA-256 of the file; null if it was not read")
+    picture: str | None = Field(None, description=f"With include=picture: a JPEG data URI of at most {SHOWN_PX} px")
+    evidence: list[list[float]] | None = Field(
+        None, description="With include=evidence: where the score comes from, in logit units; its mean is the logit"
+    )
+
+
+class ModelAnswer(_Words):
+    """What judged, in a few words."""
+
+    name: str
+    sha256: str
+    threshold: float = Field(description="parasitized means that p_parasitized is at least this")
+    provider: str
+    giemsa: str
+
+
+class CellsAnswer(_Words):
+    """Verdicts in the order in which the pictures were sent."""
+
+    cells: list[CellAnswer]
+    model: ModelAnswer
+    disclaimer: str
+
+
+class CardAnswer(_Words):
+    """What a model says about itself."""
+
+    name: str
+    sha256: str
+    threshold: float
+    provider: str
+    giemsa: str
+    input_size_px: int
+    class_names: list[str]
+    has_evidence: bool
+    calibration: dict[str, float]
+    label_set: str
+    training_patients: int = Field(description="How many; 0 where they are not known")
+    digests: dict[str, str]
+    figures: dict[str, Any]
+    licence: str
+    created_by: str
+    limits: dict[str, int]
+    disclaimer: str
+
+
+class CurvesAnswer(_Words):
+    """What a model's labelled predictions show at every threshold."""
+
+    name: str
+    model_sha256: str | None
+    serving: bool = Field(description="Whether this is the model that judges here")
+    labels: dict[str, dict[str, Any]] = Field(
+        description="By set of labels (confirmed, official, donors): n, positives, units, thresholds, true_positives, "
+        "false_positives, limits of sensitivity and specificity, roc_auc, reliability"
+    )
+
+
+class StatusAnswer(_Words):
+    """Whether a server is well."""
+
+    status: Literal["ok"]
+
+
+class ProblemAnswer(_Words):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the routes work with."""
+
+    settings: Settings
+    classifier: Classifier
+    batcher: Batcher
+    room: Room
+    folder: Folder
+    counts: Counts
+    curves: list[dict[str, Any]]
+
+
+_EXAMPLE_MODEL = {"name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",
+                  "giemsa": __version__}  # fmt: skip
+_EXAMPLE = {
+    "cells": [
+        {"image": "ring.png", "verdict": "parasitized", "p_parasitized": 0.9973, "novelty": None, "reason": ""},
+        {"image": "cut off.png", "verdict": "unreadable", "p_parasitized": None, "novelty": None,
+         "reason": "the PNG breaks off after 412 bytes"},
+    ],
+    "model": _EXAMPLE_MODEL,
+    "disclaimer": DISCLAIMER,
+}  # fmt: skip
+_EXAMPLE_CSV = (
+    f"{','.join(COLUMNS)}\nring.png,parasitized,0.9973,,\ncut off.png,unreadable,,,the PNG breaks off after 412 bytes\n"
+)
+PICTURES_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["files"],
+                "additionalProperties": False,
+                "properties": {
+                    "files": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "Pictures of one cell each (PNG, JPEG, TIFF, BMP, WebP), or zip archives",
+                    }
+                },
+            },
+            "encoding": {"files": {"contentType": "application/octet-stream"}},
+        }
+    },
+}
+PROBLEMS: Final[dict[int, str]] = {
+    400: "The body cannot be taken apart",
+    401: "The token is missing or wrong",
+    403: "The call comes from another site's page",
+    404: "There is no such thing",
+    408: "The body came too slowly",
+    409: "It is there already, and differs",
+    413: "Too large, or too many pictures",
+    415: "The body is no multipart/form-data",
+    421: "The server was called by another name than localhost",
+    422: "A parameter or a part is not what was expected",
+    503: "The server has enough to do; try again after `Retry-After` seconds",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route, for OpenAPI."""
+    schema = {"$ref": "#/components/schemas/ProblemAnswer"}
+    described: dict[int | str, dict[str, Any]] = {}
+    for status in (401, 403, 421, *statuses):
+        example = {"type": "about:blank", "title": "", "status": status, "detail": PROBLEMS[status]}
+        described[status] = {
+            "description": PROBLEMS[status],
+            "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
+        }
+    if 503 in described:
+        described[503]["headers"] = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds"}}
+    return described
+
+
+def api_router(desk: Desk) -> APIRouter:
+    """Make the routes that judge cells and tell of the model and of the server."""
+    router = APIRouter()
+
+    @router.post(
+        "/api/v1/cells",
+        summary="Judge cells",
+        tags=["cells"],
+        openapi_extra={"requestBody": PICTURES_BODY},
+        response_model=CellsAnswer,
+        responses={
+            200: {
+                "description": "Verdicts in the order in which the pictures were sent; one that cannot be read is "
+                "a row, `unreadable`, with its reason. CSV with `Accept: text/csv`.",
+                "content": {
+                    "application/json": {"example": _EXAMPLE},
+                    "text/csv": {"schema": {"type": "string"}, "example": _EXAMPLE_CSV},
+                },
+            },
+            **problems(400, 408, 413, 415, 422, 503),
+        },
+    )
+    async def judge_cells(
+        request: Request,
+        include: Annotated[
+            list[Literal["digest", "picture", "evidence"]] | None,
+            Query(description="What else to answer of each cell; not in CSV", examples=[["evidence"]]),
+        ] = None,
+    ) -> Response:
+        wanted = frozenset(include or ())
+        as_csv = _prefers_csv(request.headers.get("accept", ""))
+        with desk.room.share() as share:
+            upload = await receive_upload(request, share, desk.folder, desk.settings.max_upload_bytes)
+            try:
+                pictures = await asyncio.to_thread(
+                    upload.pictures, max_unpacked=UNPACKED_FACTOR * desk.settings.max_upload_bytes
+                )
+                rows = await _judged(desk, request, pictures, frozenset() if as_csv else wanted)
+            finally:
+                upload.close()
+        desk.counts.judged(verdict for verdict, _ in rows)
+        if as_csv:
+            header = ",".join(COLUMNS) + "\n"
+            return Response(header + rows_as_csv(verdict for verdict, _ in rows), media_type="text/csv")
+        cells = [_row(verdict) | more for verdict, more in rows]
+        return JSONResponse({"cells": cells, "model": model_words(desk.classifier), "disclaimer": DISCLAIMER})
+
+    @router.get("/api/v1/model", summary="Read the model's card", tags=["model"], responses=problems())
+    async def read_model() -> CardAnswer:
+        card, model = desk.classifier.model.card, desk.classifier.model
+        return CardAnswer(
+            **model_words(desk.classifier),
+            input_size_px=card.input_size_px,
+            class_names=list(card.class_names),
+            has_evidence=model.has_evidence,
+            calibration={"temperature": card.temperature, "bias": card.bias},
+            label_set=card.label_set,
+            training_patients=len(card.training_patients),
+            digests=dict(card.digests),
+            figures=dict(card.figures),
+            licence=card.licence,
+            created_by=card.created_by,
+            limits=limits(desk.settings),
+            disclaimer=DISCLAIMER,
+        )
+
+    @router.get("/api/v1/model/curves", summary="Read what thresholds cost", tags=["model"], responses=problems())
+    async def read_curves() -> list[CurvesAnswer]:
+        return [CurvesAnswer(**one) for one in desk.curves]
+
+    @router.get("/healthz", summary="Tell whether the server is up", tags=["server"], responses=_only_host())
+    async def health() -> StatusAnswer:
+        return StatusAnswer(status="ok")
+
+    @router.get(
+        "/readyz",
+        summary="Tell whether the server takes cells",
+        tags=["server"],
+        responses=_only_host() | {503: problems(503)[503]},
+    )
+    async def ready() -> StatusAnswer:
+        if desk.batcher.waiting >= desk.batcher.capacity:
+            raise busy("the queue is full")
+        return StatusAnswer(status="ok")
+
+    @router.get(
+        "/metrics",
+        summary="Read figures for Prometheus",
+        tags=["server"],
+        response_class=Response,
+        responses={
+            200: {"description": "Text format 0.0.4", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems(),
+        },
+    )
+    async def metrics() -> Response:
+        return Response(desk.counts.text(), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def limits(settings: Settings) -> dict[str, int]:
+    """Say what one request may send."""
+    from giemsa.images import MAX_PIXELS
+    from giemsa.web.settings import MAX_CELLS
+
+    return {"body_bytes": settings.max_upload_bytes, "cells": MAX_CELLS, "pixels_per_picture": MAX_PIXELS}
+
+
+def model_words(classifier: Classifier) -> dict[str, Any]:
+    """Say what judges: name, digest, threshold, provider, version."""
+    record = classifier.record()
+    return {
+        "name": record.model,
+        "sha256": record.model_sha256,
+        "threshold": record.threshold,
+        "provider": record.provider,
+        "giemsa": record.giemsa,
+    }
+
+
+def _only_host() -> dict[int | str, dict[str, Any]]:
+    return {421: problems()[421]}
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    return {name: getattr(verdict, name) for name in COLUMNS}
+
+
+async def _judged(
+    desk: Desk, request: Request, pictures: Sequence[Source], wanted: frozenset[str]
+) -> list[tuple[Verdict, dict[str, Any]]]:
+    """Judge pictures, as long as there is somebody who waits for it."""
+    digests: dict[int, str] = {}
+    if "digest" in wanted:
+        pictures = [_with_digest(picture, index, digests) for index, picture in enumerate(pictures)]
+
+    def finish(examined: Examined) -> tuple[Verdict, dict[str, Any]]:
+        return examined.verdict, _to_see(examined, wanted)
+
+    shown_px = SHOWN_PX if wanted & {"picture", "evidence"} else 0
+    judging = asyncio.ensure_future(desk.batcher.examine(pictures, finish, shown_px=shown_px))
+    leaving = asyncio.ensure_future(_until_left(request))
+    try:
+        await asyncio.wait({judging, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not judging.done():
+            judging.cancel()
+            raise ProblemError(400, "the caller has left")  # nobody reads it
+        rows = judging.result()
+    except QueueFullError as error:
+        raise busy(str(error)) from error
+    finally:
+        leaving.cancel()
+    if "digest" in wanted:
+        for index, (_, more) in enumerate(rows):
+            more["sha256"] = digests.get(index)
+    return rows
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _with_digest(picture: Source, index: int, digests: dict[int, str]) -> Source:
+    def read() -> bytes:
+        content = picture.read()
+        digests[index] = hashlib.sha256(content).hexdigest()
+        return content
+
+    return Source(picture.name, read)
+
+
+def _to_see(examined: Examined, wanted: frozenset[str]) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if "picture" in wanted:
+        more["picture"] = None if examined.shown is None else _data_uri(examined)
+    if "evidence" in wanted:
+        evidence = examined.evidence
+        more["evidence"] = None if evidence is None else np.round(evidence.astype(np.float64), 4).tolist()
+    return more
+
+
+def _data_uri(examined: Examined) -> str:
+    assert examined.shown is not None
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(examined.shown, cv2.COLOR_RGB2BGR), _JPEG)
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def _prefers_csv(accept: str) -> bool:
+    """Tell whether a caller would rather have CSV than JSON (RFC 9110, 12.5.1)."""
+    quality: Callable[[str], float] = lambda kind: max(  # noqa: E731
+        (_quality(part) for part in accept.split(",") if part.split(";")[0].strip().lower() == kind), default=0.0
+    )
+    return quality("text/csv") > quality("application/json")
+
+
+def _quality(part: str) -> float:
+    for parameter in part.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

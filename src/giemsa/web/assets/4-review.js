@@ -1,0 +1,194 @@
+/* The review: a person's answers, one key each, appended to the server's database as they are given. */
+"use strict";
+
+(() => {
+  const { $, h, wordOf, probability, count, call, get, post, trouble, say, page, figureOf, VERDICTS } = window.giemsa;
+  const ANSWERS = [["parasitized", "p", "Parasitized"], ["uninfected", "u", "Uninfected"], ["unsure", "d", "In doubt"], ["not_a_cell", "n", "Not a cell"]];
+  const state = { reviewer: "", blind: true, queue: [], at: 0, answers: new Map(), undo: [], unsaved: 0, kept: [], agreement: [] };
+  window.giemsa.review = state;
+  const remember = (name, value) => { try { localStorage.setItem(name, value); } catch { /* then not */ } };
+  const recall = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+
+  page("review", async () => {
+    state.reviewer = state.reviewer || recall("giemsa-reviewer") || "";
+    state.queue = window.giemsa.cells.ordered().filter((cell) => cell.sha256 && cell.verdict !== "unreadable");
+    await refresh();
+    state.at = 0;
+    if (state.queue.length && answered(state.queue[0])) next();
+    render();
+    document.body.dataset.review = "ready";
+  });
+
+  async function refresh() {
+    try {
+      [state.kept, state.agreement] = await Promise.all([get("/api/v1/pictures"), get("/api/v1/agreement")]);
+      await readMine();
+    } catch (error) { trouble(`${error.message}.`); }
+  }
+
+  async function readMine() {
+    state.answers.clear();
+    if (!state.reviewer) return;
+    for (const one of await get(`/api/v1/reviews?reviewer=${encodeURIComponent(state.reviewer)}`)) state.answers.set(one.image_sha256, one.answer);
+  }
+
+  const answered = (cell) => state.answers.get(cell.sha256);
+  const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+  /** Show the answer at once, and send it until it is acknowledged; what is not yet, is said. */
+  async function send(cell, answer) {
+    state.unsaved += 1;
+    renderSaved();
+    const review = { key: newKey(), reviewer: state.reviewer, image: cell.image, image_sha256: cell.sha256, model_sha256: window.giemsa.cells.model.sha256,
+      verdict: cell.verdict, p_parasitized: cell.p_parasitized, answer };
+    for (let attempt = 0; ; attempt += 1) {
+      try { await post("/api/v1/reviews", review); trouble(""); break; } catch (error) {
+        if (error.status && error.status < 500) { trouble(`This answer was not kept: ${error.message}.`); break; }
+        trouble("The server does not answer; your answers wait in this tab and are sent when it does.");
+        await new Promise((done) => setTimeout(done, Math.min(10_000, 500 * 2 ** attempt)));
+      }
+    }
+    state.unsaved -= 1;
+    renderSaved();
+  }
+
+  function answer(word) {
+    const cell = state.queue[state.at];
+    if (!cell) return;
+    if (!state.reviewer) { trouble("Say who you are first: answers are kept with a name."); $("reviewer").focus(); return; }
+    state.undo.push({ cell, before: answered(cell) || null });
+    state.answers.set(cell.sha256, word);
+    send(cell, word);
+    say(`Cell ${state.at + 1}: ${word.replaceAll("_", " ")}`);
+    next();
+    render();
+  }
+
+  function undo() {
+    const last = state.undo.pop();
+    if (!last) return;
+    if (last.before) state.answers.set(last.cell.sha256, last.before); else state.answers.delete(last.cell.sha256);
+    send(last.cell, last.before || "withdrawn");
+    state.at = Math.max(0, state.queue.indexOf(last.cell));
+    say(`taken back: ${last.cell.image}`);
+    render();
+  }
+
+  function next() {
+    const rest = state.queue.findIndex((cell, index) => index > state.at && !answered(cell));
+    const any = state.queue.findIndex((cell) => !answered(cell));
+    state.at = rest >= 0 ? rest : any >= 0 ? any : state.queue.length;
+  }
+
+  function step(by) { state.at = Math.min(Math.max(0, state.at + by), state.queue.length); render(); }
+
+  /* ---- what is shown ---- */
+
+  function render() {
+    const root = $("review-root");
+    const name = h("input", { id: "reviewer", type: "text", maxlength: 100, value: state.reviewer, autocomplete: "name" });
+    name.addEventListener("change", async () => {
+      state.reviewer = name.value.trim();
+      remember("giemsa-reviewer", state.reviewer);
+      state.undo = [];
+      try { await readMine(); trouble(""); } catch (error) { trouble(`${error.message}.`); }
+      state.at = -1; next(); render();
+    });
+    const blind = h("input", { type: "checkbox", role: "switch", onchange: () => { state.blind = blind.checked; render(); } });
+    blind.checked = state.blind;
+    root.replaceChildren(
+      h("div", { class: "row" }, h("label", { class: "field" }, "Your name ", name),
+        h("label", { class: "switch" }, blind, h("span", { class: "knob", "aria-hidden": "true" }), "Hide name and verdict until I answer"),
+        h("span", { id: "saved", class: "quiet", role: "status" })),
+      state.queue.length ? reviewing() : nothing(), keeping(), agreement());
+    renderSaved();
+  }
+
+  function nothing() {
+    return h("div", { class: "card-box" }, h("p", {}, "There are no cells to review yet."),
+      h("p", {}, h("a", { href: "/", "data-page": "cells" }, "Drop some on the page Cells"), state.kept.length ? ", or take those that others have kept here." : "."));
+  }
+
+  function reviewing() {
+    const cell = state.queue[state.at];
+    const done = state.queue.filter(answered).length;
+    const progress = h("p", {}, h("label", {}, `${done.toLocaleString("en")} of ${count(state.queue.length, "cell")} answered by you `, h("progress", { max: state.queue.length, value: done })));
+    if (!cell) return h("div", { class: "card-box" }, progress, h("p", {}, "That was the last one. Thank you."), h("p", {}, button("Undo", "z", undo, !state.undo.length), " ", button("Go back", "←", () => step(-1))));
+    const mine = answered(cell);
+    const verdict = !state.blind || mine ? h("p", {}, "Giemsa says ", wordOf(cell.verdict), ` p parasitized ${probability(cell.p_parasitized)}`)
+      : h("p", { class: "quiet" }, "Its name and the verdict are shown when you have answered.");
+    return h("div", { class: "review" }, h("div", {}, figureOf(cell, 0)),
+      h("div", {}, progress, h("h2", { class: "name" }, state.blind && !mine ? `Cell ${state.at + 1}` : cell.image), verdict,
+        h("div", { class: "answers", role: "group", "aria-label": "Your answer" }, ANSWERS.map(([word, key, text]) =>
+          h("button", { type: "button", "data-answer": word, "data-verdict": VERDICTS[word] ? word : "indeterminate", "aria-pressed": String(mine === word), onclick: () => answer(word) },
+            h("span", {}, h("span", { class: "sign", "aria-hidden": "true" }, `${(VERDICTS[word] || VERDICTS.indeterminate).sign} `), text), h("kbd", {}, key.toUpperCase())))),
+        h("div", { class: "look-buttons" }, button("Undo", "Z", undo, !state.undo.length), button("Back", "←", () => step(-1), state.at === 0), button("Skip", "→", () => step(1)))));
+  }
+
+  const button = (text, key, act, disabled = false) => h("button", { type: "button", disabled, onclick: act }, `${text} `, h("kbd", { "aria-hidden": "true" }, key.toUpperCase()));
+
+  function keeping() {
+    const files = [...new Set(state.queue.map((cell) => cell.file).filter(Boolean))];
+    const keep = h("button", { type: "button", id: "keep", disabled: !files.length, onclick: () => keepAll(files) }, "Keep these pictures here for others");
+    const take = h("button", { type: "button", id: "take", disabled: !state.kept.length, onclick: takeKept }, `Review kept pictures (${state.kept.length.toLocaleString("en")})`);
+    return h("div", { class: "card-box" }, h("h2", {}, "Together"),
+      h("p", { class: "quiet" }, "Answers are kept with your name, the picture's digest and the model's. The pictures themselves are not, unless you say so here; then whoever reaches this server can see them, and they cannot be removed from the page."),
+      h("div", { class: "row" }, keep, take));
+  }
+
+  async function keepAll(files) {
+    let kept = 0;
+    try {
+      for (let start = 0; start < files.length; start += 32) {
+        const body = new FormData();
+        for (const file of files.slice(start, start + 32)) body.append("files", file, file.name || "picture");
+        kept += (await (await call("/api/v1/pictures", { method: "POST", body })).json()).length;
+      }
+      state.kept = await get("/api/v1/pictures");
+      trouble("");
+      say(`${count(kept, "picture")} kept.`);
+    } catch (error) { trouble(`${error.message}; ${count(kept, "picture")} kept.`); }
+    render();
+  }
+
+  async function takeKept() {
+    try {
+      const files = [];
+      for (const { sha256, image } of state.kept.slice(0, 500)) files.push({ file: await (await call(`/api/v1/pictures/${sha256}`)).blob(), name: image });
+      await window.giemsa.cells.judge(files);
+      window.giemsa.show("/review", false);
+    } catch (error) { trouble(`${error.message}.`); }
+  }
+
+  function agreement() {
+    const rows = state.agreement.filter((one) => one.n);
+    const shown = (value) => (value === null ? "n/a" : value.toFixed(3));
+    return h("div", { class: "card-box" }, h("h2", {}, "Agreement"),
+      rows.length ? h("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Agreement" }, h("table", { class: "plain-table" },
+        h("caption", {}, "Cohen's kappa: 1 is perfect, 0 what chance gives. 95 % intervals by bootstrap over patients where names tell them, else over pictures."),
+        h("thead", {}, h("tr", {}, ["readers", "pictures", "agree", "kappa", "interval"].map((name) => h("th", { scope: "col" }, name)))),
+        h("tbody", {}, rows.map((one) => h("tr", {}, h("th", { scope: "row" }, `${one.first} and ${one.second}`), h("td", {}, one.n.toLocaleString("en")),
+          h("td", {}, `${(100 * (one.table[0][0] + one.table[1][1]) / one.n).toFixed(1)} %`), h("td", {}, shown(one.kappa)),
+          h("td", {}, one.kappa === null ? one.reason : `${shown(one.low)} to ${shown(one.high)} (${one.units} ${one.kind})`))))))
+        : h("p", { class: "quiet" }, "It is shown here when somebody has answered."),
+      h("button", { type: "button", onclick: async () => { await refresh(); render(); } }, "Compute again"));
+  }
+
+  function renderSaved() {
+    const saved = $("saved");
+    if (saved) saved.textContent = state.unsaved ? `${count(state.unsaved, "answer")} on the way …` : state.undo.length ? "All answers are kept." : "";
+    document.body.dataset.unsaved = String(state.unsaved);
+  }
+
+  addEventListener("keydown", (event) => {
+    if (document.body.dataset.page !== "review" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input[type=text], input[type=password], select, dialog")) return;
+    const chosen = ANSWERS.find(([, key]) => key === event.key.toLowerCase());
+    if (chosen) answer(chosen[0]);
+    else if (event.key.toLowerCase() === "z" || event.key === "Backspace") undo();
+    else if (event.key === "ArrowLeft") step(-1);
+    else if (event.key === "ArrowRight") step(1);
+    else return;
+    event.preventDefault();
+  });
+  addEventListener("beforeunload", (event) => { if (state.unsaved) event.preventDefault(); });
+})();

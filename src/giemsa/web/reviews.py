@@ -1,0 +1,229 @@
+"""The routes of the review: answers in, who answered what, kept pictures, and how far people agree."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from giemsa.data.patients import origin_of
+from giemsa.errors import PictureError
+from giemsa.images import sniff
+from giemsa.verdicts import VerdictName  # noqa: TC001 - pydantic reads it
+from giemsa.web.agreement import agree
+from giemsa.web.api import PICTURES_BODY, problems
+from giemsa.web.database import Answer, Conflict, Review
+from giemsa.web.problems import ProblemError
+from giemsa.web.settings import MAX_NAME
+from giemsa.web.uploads import UNPACKED_FACTOR, receive_upload
+
+if TYPE_CHECKING:
+    from giemsa.web.api import Desk
+    from giemsa.web.database import Reviews
+
+MODEL_READER: Final = "the model"
+_PAIRS_AT_MOST: Final = 200
+_PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=_PRINTABLE)]
+Reviewer = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PRINTABLE)]
+
+
+class _Words(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ReviewSent(_Words):
+    """One person's answer to one verdict."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "key": "3f1c2b9e-0d2f-4c59-a0a8-5f6f7f2d8f11",
+                "reviewer": "M. Okello",
+                "image": "ring.png",
+                "image_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "model_sha256": "fc7b272d6d41bef4a59bcb733a898367f16ef5c880e0c85532c4e0a6a8f28da7",
+                "verdict": "parasitized",
+                "p_parasitized": 0.9973,
+                "answer": "uninfected",
+            }
+        }
+    )
+
+    key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")] = Field(
+        description="Chosen by the sender, a new one for each answer: sent twice, it is kept once"
+    )
+    reviewer: Reviewer
+    image: Name
+    image_sha256: Digest
+    model_sha256: Digest
+    verdict: VerdictName
+    p_parasitized: Annotated[float, Field(ge=0, le=1, strict=True)] | None
+    answer: Answer = Field(description="withdrawn takes this person's answer to this picture back")
+
+
+class ReviewKept(_Words):
+    """That an answer is on the disk."""
+
+    key: str
+    at: str = Field(description="When it was taken in, UTC")
+    new: bool = Field(description="false if it was there already")
+
+
+class ReviewAnswer(_Words):
+    """An answer that counts."""
+
+    reviewer: str
+    image: str
+    image_sha256: str
+    model_sha256: str
+    verdict: str
+    p_parasitized: float | None
+    answer: str
+    at: str
+
+
+class AgreementAnswer(_Words):
+    """How far two readers agree."""
+
+    first: str
+    second: str
+    n: int
+    units: int
+    kind: Literal["patients", "pictures"]
+    table: list[list[int]] = Field(description="First by second; uninfected before parasitized")
+    kappa: float | None
+    low: float | None
+    high: float | None
+    reason: str
+
+
+class PictureAnswer(_Words):
+    """A kept picture."""
+
+    sha256: str
+    image: str
+    people: int = Field(description="How many people answered")
+
+
+def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
+    """Make the routes."""
+    router = APIRouter(tags=["review"])
+
+    @router.post(
+        "/api/v1/reviews",
+        summary="Keep an answer",
+        status_code=201,
+        responses={200: {"description": "It was there already", "model": ReviewKept}, **problems(400, 409, 422, 503)},
+    )
+    async def keep(sent: ReviewSent, response: Response) -> ReviewKept:
+        try:
+            kept, new = await asyncio.to_thread(reviews.add, Review(**sent.model_dump()))
+        except Conflict:
+            raise ProblemError(
+                409, f"the key {sent.key} was used before for another answer; choose a new one"
+            ) from None
+        if new:
+            desk.counts.reviewed()
+        else:
+            response.status_code = 200
+        return ReviewKept(key=kept.key, at=kept.at, new=new)
+
+    @router.get("/api/v1/reviews", summary="Read the answers that count", responses=problems(422))
+    async def read(reviewer: Annotated[Reviewer | None, Query()] = None) -> list[ReviewAnswer]:
+        current = await asyncio.to_thread(reviews.current, reviewer=reviewer)
+        return [ReviewAnswer(**{name: getattr(one, name) for name in ReviewAnswer.model_fields}) for one in current]
+
+    @router.get(
+        "/api/v1/agreement", summary="Compare reviewers with each other and with the model", responses=problems()
+    )
+    async def compare() -> list[AgreementAnswer]:
+        compared = await asyncio.to_thread(lambda: compare_readers(reviews.current()))
+        return [AgreementAnswer(**one) for one in compared]
+
+    @router.post(
+        "/api/v1/pictures",
+        summary="Keep pictures, for others to review",
+        status_code=201,
+        openapi_extra={"requestBody": PICTURES_BODY},
+        responses=problems(400, 408, 413, 415, 422, 503),
+    )
+    async def keep_pictures(request: Request) -> list[PictureAnswer]:
+        with desk.room.share() as share:
+            upload = await receive_upload(request, share, desk.folder, desk.settings.max_upload_bytes)
+            try:
+                return await asyncio.to_thread(_keep, desk, reviews, upload)
+            finally:
+                upload.close()
+
+    @router.get("/api/v1/pictures", summary="List kept pictures, the least reviewed first", responses=problems())
+    async def list_pictures() -> list[PictureAnswer]:
+        kept = await asyncio.to_thread(reviews.kept_pictures)
+        return [PictureAnswer(sha256=sha256, image=image, people=people) for sha256, image, people in kept]
+
+    @router.get(
+        "/api/v1/pictures/{sha256}",
+        summary="Read a kept picture's file",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The file as it was sent",
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            **problems(404, 422),
+        },
+    )
+    async def read_picture(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]) -> Response:
+        content = await asyncio.to_thread(reviews.picture, sha256)
+        if content is None:
+            raise ProblemError(404, f"no picture with the SHA-256 {sha256} is kept")
+        # never shown by a browser as what it claims to be
+        headers = {"Content-Disposition": "attachment"}
+        return Response(content, media_type="application/octet-stream", headers=headers)
+
+    return router
+
+
+def compare_readers(current: list[Review]) -> list[dict[str, Any]]:
+    """Compare each reviewer with the model, and each two with each other, on the pictures that both answered."""
+    read: dict[str, dict[str, Review]] = {}
+    for review in current:
+        read.setdefault(review.reviewer, {})[review.image_sha256] = review
+    compared = []
+    for name, mine in read.items():
+        ones = list(mine.values())
+        answers, verdicts = [one.answer for one in ones], [one.verdict for one in ones]
+        compared.append(_compared(name, MODEL_READER, ones, answers, verdicts))
+    for first, second in list(combinations(read, 2))[:_PAIRS_AT_MOST]:
+        both = [digest for digest in read[first] if digest in read[second]]
+        ones = [read[first][digest] for digest in both]
+        answers = [one.answer for one in ones]
+        compared.append(_compared(first, second, ones, answers, [read[second][digest].answer for digest in both]))
+    return compared
+
+
+def _compared(first: str, second: str, ones: list[Review], answers: list[str], others: list[str]) -> dict[str, Any]:
+    origins = [origin_of(one.image.rpartition("/")[2]) for one in ones]
+    patients = [origin.patient for origin in origins if origin is not None]
+    units = patients if patients and len(patients) == len(ones) else None
+    return {"first": first, "second": second} | agree(answers, others, units).to_dict()
+
+
+def _keep(desk: Desk, reviews: Reviews, upload: Any) -> list[PictureAnswer]:  # noqa: ANN401
+    kept = []
+    for picture in upload.pictures(max_unpacked=UNPACKED_FACTOR * desk.settings.max_upload_bytes):
+        try:
+            content = picture.read()
+            sniff(content)
+        except PictureError:
+            continue  # nobody could review it
+        digest = hashlib.sha256(content).hexdigest()
+        reviews.keep_picture(digest, picture.name, content)
+        kept.append(PictureAnswer(sha256=digest, image=picture.name, people=0))
+    return kept

@@ -1,0 +1,116 @@
+"""Listens: one process, one event loop, until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from giemsa.errors import UsageError
+from giemsa.web.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from giemsa.web.settings import Settings
+
+_IDLE_S: Final = 30
+"""How long a connection without a request is kept."""
+_LAST_S: Final = 10
+"""How long requests under way may take when the server is stopped."""
+
+
+def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: None) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the server is told.
+    ready : callable
+        Told the address when requests are taken.
+
+    Raises
+    ------
+    UsageError
+        If it cannot listen there.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        Server(settings, ready=ready).run()
+    except KeyboardInterrupt:  # how it is ended
+        return
+
+
+class Server:
+    """A server that listens already, and answers once it runs.
+
+    Parameters
+    ----------
+    settings, ready
+        As `serve` takes them.
+
+    Attributes
+    ----------
+    url : str
+        Its address.
+    """
+
+    def __init__(self, settings: Settings, *, ready: Callable[[str], None] = lambda _url: None) -> None:
+        self._listener = _listen(settings.host, settings.port)
+        self.url = _url(settings.host, self._listener.getsockname()[1])
+        config = uvicorn.Config(
+            create_app(settings),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_IDLE_S,
+            timeout_graceful_shutdown=_LAST_S,
+            ws="none",
+            lifespan="on",
+        )
+        self._server = _Uvicorn(config, lambda: ready(self.url))
+
+    def run(self) -> None:
+        """Answer until SIGINT, SIGTERM or `stop`."""
+        with self._listener:
+            asyncio.run(self._server.serve(sockets=[self._listener]))
+
+    def stop(self) -> None:
+        """Let requests under way end, and then `run`; to be called from another thread."""
+        self._server.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """Says when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        # asyncio sends small answers at once (TCP_NODELAY) only where a socket says that it is TCP
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror or error}; name another --port or "
+                         "--host, or end what listens there") from error  # fmt: skip
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"

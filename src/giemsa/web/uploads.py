@@ -1,0 +1,384 @@
+"""A body in pieces to pictures, within limits, in a private temporary folder.
+
+A multipart body is taken apart while it comes in. Pictures stay in memory, whose sum over all requests is bounded
+(`Room`); archives, which are read from their end, go to files in a folder that only this user may enter. On Linux
+such a file loses its name as soon as it is open, so that nothing is left of it even after `kill -9`; elsewhere the
+folder of a server that is gone is removed when the next one starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from giemsa.archives import open_archive
+from giemsa.errors import PictureError, SourceError
+from giemsa.sources import Source, open_archive_sources, printable
+from giemsa.web.problems import ProblemError
+from giemsa.web.settings import MAX_CELLS, MAX_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from typing import BinaryIO
+
+    from starlette.requests import Request
+
+MAX_MEMBERS: Final = 100_000
+"""Most entries, pictures or not, of an archive that is uploaded."""
+UNPACKED_FACTOR: Final = 20
+"""How much larger than the largest body the pictures of an archive may be together; cells hardly shrink at all."""
+_PREFIX: Final = "giemsa-serve-"
+_MAX_HEADER: Final = 8 * MAX_NAME  # bytes of the headers of one part: a name of four-byte characters, escaped
+_GRACE_S: Final = 30.0
+_SLOWEST: Final = 4_096  # bytes a second, on average after the grace; a slow telephone line has as much
+_RETRY_S: Final = 2
+
+
+class Room:
+    """Bytes of bodies that are held, in all requests together."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.held = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """Open the share of one request; what it takes is given back in the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.held -= share.held
+
+
+@dataclass(slots=True)
+class Share:
+    """What one request holds of a room."""
+
+    room: Room
+    held: int = 0
+
+    def take(self, count: int) -> None:
+        """Take some more.
+
+        Raises
+        ------
+        ProblemError
+            503, if there is no room.
+        """
+        if self.room.held + count > self.room.size:
+            raise busy("the server holds as many pictures as it has room for")
+        self.room.held += count
+        self.held += count
+
+
+class Folder:
+    """A private temporary folder, emptied whatever happens.
+
+    Folders of servers that are gone are removed when a new one is made: a running server holds a lock on its own.
+    """
+
+    def __init__(self) -> None:
+        _remove_deserted()
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))  # 0700
+        self._lock = _locked(self.path / "new-lock")
+        (self.path / "new-lock").rename(self.path / "lock")  # it never lies there unlocked
+
+    def close(self) -> None:
+        """Remove it with all that is in it."""
+        if self._lock is not None:
+            self._lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def new_file(self) -> BinaryIO:
+        """Open a file in it, without a name where the system can do that."""
+        if Path("/proc/self/fd").is_dir():
+            return cast("BinaryIO", tempfile.TemporaryFile(dir=self.path))
+        return cast("BinaryIO", tempfile.NamedTemporaryFile(dir=self.path))
+
+
+def path_of(file: BinaryIO) -> str:
+    """Give a path under which a file of `Folder.new_file` can be opened once more while it is open."""
+    if isinstance(file.name, int):  # it has no name
+        return f"/proc/self/fd/{file.fileno()}"
+    return os.fspath(file.name)
+
+
+@dataclass(slots=True)
+class Part:
+    """A file of an upload: its name as it was sent, and its bytes, in memory or, of an archive, in a file."""
+
+    name: str
+    content: bytearray = field(default_factory=bytearray)
+    file: BinaryIO | None = None
+
+
+@dataclass(slots=True)
+class Upload:
+    """What came in with one request."""
+
+    parts: list[Part] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let go of its files."""
+        for part in self.parts:
+            if part.file is not None:
+                part.file.close()
+
+    def pictures(self, *, max_unpacked: int) -> list[Source]:
+        """List the pictures, those of archives too, in the order in which they were sent.
+
+        Raises
+        ------
+        ProblemError
+            413, if they are more, or unpacked larger, than one request may send.
+        """
+        pictures: list[Source] = []
+        for part in self.parts:
+            if part.file is None:
+                pictures.append(Source(part.name, partial(bytes, part.content)))
+            else:
+                pictures += _of_archive(part, max_unpacked)
+            if len(pictures) > MAX_CELLS:
+                raise ProblemError(413, f"there are more than {MAX_CELLS:,} pictures; send them in several requests")
+        return pictures
+
+
+async def receive_upload(request: Request, share: Share, folder: Folder, max_bytes: int) -> Upload:
+    """Take in a multipart body whose parts are all files called `files`.
+
+    Raises
+    ------
+    ProblemError
+        400 if the body is no such thing, 408 if it comes too slowly, 413 if it is too large, 415 if it says to be
+        something else, 422 if a part is called otherwise or there is none, 503 if there is no room for it.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 1 <= len(boundary) <= 70:  # 70 as in RFC 2046
+        raise ProblemError(
+            415, "expected a body of multipart/form-data with a boundary, and pictures in parts named files"
+        )
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    reader = _Reader(boundary, folder)
+    try:
+        received = 0
+        async for piece in _pieces(request):
+            received += len(piece)
+            if received > max_bytes:
+                raise _too_large(max_bytes)
+            share.take(len(piece))
+            reader.feed(piece)
+        return reader.finish()
+    except BaseException:
+        reader.upload.close()
+        raise
+
+
+def busy(why: str) -> ProblemError:
+    """Make the 503 of a server that has enough to do."""
+    return ProblemError(503, f"{why}; try again in {_RETRY_S} seconds", {"Retry-After": str(_RETRY_S)})
+
+
+class _Reader:
+    """Takes a multipart body apart, piece by piece."""
+
+    def __init__(self, boundary: bytes, folder: Folder) -> None:
+        self.upload = Upload()
+        self._folder = folder
+        self._field = bytearray()
+        self._value = bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            cast(
+                "Any",
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            ),
+        )
+
+    def feed(self, piece: bytes) -> None:
+        try:
+            self._parser.write(piece)
+        except MultipartParseError as error:
+            raise ProblemError(400, f"the body is no multipart/form-data: {str(error)[:200]}") from error
+
+    def finish(self) -> Upload:
+        if not self._ended:
+            raise ProblemError(400, "the body breaks off before its last boundary; send it again")
+        if not self.upload.parts:
+            raise ProblemError(
+                422, "there is no file; expected pictures, or zip archives of them, in parts named files"
+            )
+        return self.upload
+
+    def _begin(self) -> None:
+        self._headers.clear()
+        self._header_bytes = 0
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += self._counted(data[start:end])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += self._counted(data[start:end])
+
+    def _counted(self, piece: bytes) -> bytes:
+        self._header_bytes += len(piece)
+        if self._header_bytes > _MAX_HEADER:
+            raise ProblemError(
+                400, f"the headers of a part have more than {_MAX_HEADER:,} bytes; shorten its file name"
+            )
+        return piece
+
+    def _header_end(self) -> None:
+        self._headers[bytes(self._field).lower()] = bytes(self._value)
+        self._field.clear()
+        self._value.clear()
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        called = options.get(b"name", b"").decode("utf-8", "replace")
+        if called != "files":
+            raise ProblemError(422, f"a part is named {printable(called)[:100]!r}; expected files")
+        if len(self.upload.parts) >= MAX_CELLS:
+            raise ProblemError(413, f"there are more than {MAX_CELLS:,} parts; send them in several requests")
+        name = options.get(b"filename", b"").decode("utf-8", "backslashreplace")
+        if not name:
+            raise ProblemError(422, "a part has no file name; expected files, as `curl -F files=@NAME` sends them")
+        if len(name) > MAX_NAME:
+            raise ProblemError(400, f"a file's name has {len(name):,} characters; at most {MAX_NAME:,} are taken")
+        self.upload.parts.append(Part(printable(name)))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        part = self.upload.parts[-1]
+        if part.file is not None:
+            part.file.write(data[start:end])
+            return
+        part.content += data[start:end]
+        if len(part.content) >= 4 and _is_archive(part):
+            part.file = self._folder.new_file()
+            part.file.write(part.content)
+            part.content = bytearray()
+
+    def _end(self) -> None:
+        self._ended = True
+        for part in self.upload.parts:
+            if part.file is not None:
+                part.file.flush()
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Give the body as it comes, as long as it comes at a bearable speed."""
+    started, received = time.monotonic(), 0
+    stream = request.stream().__aiter__()
+    while True:
+        left = started + _GRACE_S + received / _SLOWEST - time.monotonic()
+        try:
+            piece = await asyncio.wait_for(anext(stream), max(left, 0.001))
+        except StopAsyncIteration:
+            return
+        except (asyncio.TimeoutError, TimeoutError):
+            seconds = _GRACE_S + received / _SLOWEST
+            said = f"the body came too slowly, {received:,} bytes in {seconds:.0f} seconds; send it again"
+            raise ProblemError(408, said, {"Connection": "close"}) from None
+        received += len(piece)
+        yield piece
+
+
+def _is_archive(part: Part) -> bool:
+    """Tell an archive by its first bytes; what only claims to be one by its name is read as one too, and refused."""
+    return part.content.startswith((b"PK\3\4", b"PK\5\6")) or part.name.lower().endswith(".zip")
+
+
+def _of_archive(part: Part, max_unpacked: int) -> list[Source]:
+    assert part.file is not None
+    path = path_of(part.file)
+    with suppress(SourceError):  # said again below, as a row
+        members = open_archive(path).members
+        if members > MAX_MEMBERS:
+            raise ProblemError(
+                413, f"the archive {part.name[:200]} has {members:,} entries; at most {MAX_MEMBERS:,} are read"
+            )
+    notes: list[str] = []
+    pictures = list(islice(open_archive_sources(path, name=part.name, note=notes.append), MAX_CELLS + 1))
+    budget = _Budget(max_unpacked)
+    empty = [Source(part.name, partial(_refuse, note)) for note in notes]
+    return [Source(picture.name, partial(budget.read, picture)) for picture in pictures] or empty
+
+
+@dataclass(slots=True)
+class _Budget:
+    """How many bytes an archive may still unpack to."""
+
+    left: int
+
+    def read(self, picture: Source) -> bytes:
+        if self.left < 0:
+            raise PictureError("the archive unpacks to more than is read of one; send its pictures in several")
+        content = picture.read()
+        self.left -= len(content)
+        return content
+
+
+def _refuse(reason: str) -> bytes:
+    raise PictureError(reason)
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    said = f"the body has more than {max_bytes / 2**20:,.0f} MB; send the pictures in several requests"
+    return ProblemError(413, said, {"Connection": "close"})
+
+
+def _locked(path: Path) -> BinaryIO | None:
+    """Open and lock a file until it is closed or the process ends; None if somebody else holds it."""
+    file = path.open("wb")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # no such locks on this system, so nothing is removed for others
+        return file
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _remove_deserted() -> None:
+    """Remove the folders of servers that were killed."""
+    try:
+        import fcntl  # noqa: F401 - without locks nobody can tell
+    except ImportError:
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if not (folder / "lock").is_file() or folder.stat().st_uid != os.getuid() or folder.is_symlink():
+                continue
+            lock = _locked(folder / "lock")
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.close()

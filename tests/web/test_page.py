@@ -1,0 +1,366 @@
+"""The page, as a person uses it, in a real browser: Debian's Chromium, driven by Playwright.
+
+With `GIEMSA_SCREENSHOTS=FOLDER` the pictures for the documentation are written there; nothing but drawn cells is seen.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+expect = playwright.expect
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "cells"
+SLOW = 60_000  # ms, for machines that do much else
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no browser: on Debian, apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        browser = started.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, start_server):
+    """A server with the embedded model, curves to show, and a database."""
+    import json
+
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("site")
+    run = folder / "drawn-cells"
+    run.mkdir()
+    rng = np.random.default_rng(0)
+    with (run / "predictions.csv").open("w") as file:
+        file.write("image,patient,official,reviewed,donor,p_parasitized\n")
+        for i in range(2_000):
+            infected = rng.random() < 0.5
+            p = 1 / (1 + np.exp(-rng.normal(4 if infected else -4, 2)))
+            word = "parasitized" if infected else "uninfected"
+            file.write(f"{i}.png,P{i % 40},{word},{word},{'yes' if i % 40 < 10 and not infected else 'no'},{p:.6f}\n")
+    (run / "metrics.json").write_text(json.dumps({}))
+    with start_server(threads=2, runs=(run,), database=f"sqlite:///{folder / 'reviews.sqlite'}") as server:
+        yield server.url
+
+
+@pytest.fixture
+def page(browser, site, request):
+    """A page that must not complain, nor ask any other server for anything."""
+    options = getattr(request, "param", {})
+    context = browser.new_context(base_url=site, accept_downloads=True, reduced_motion="reduce",
+                                  **({"viewport": {"width": 1280, "height": 900}} | options))  # fmt: skip
+    context.set_default_timeout(SLOW)
+    expect.set_options(timeout=SLOW)
+    page = context.new_page()
+    complaints, strangers = [], []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on(
+        "request",
+        lambda asked: strangers.append(asked.url) if not asked.url.startswith((site, "data:", "blob:")) else None,
+    )
+    page.goto("/")
+    yield page
+    assert not context.cookies()
+    context.close()
+    assert not complaints
+    assert not strangers
+
+
+def judge_examples(page, count=32):
+    page.click("#examples")
+    expect(page.locator("body")).to_have_attribute("data-judged", str(count))
+
+
+def judge_files(page, paths, count):
+    page.set_input_files("#files", [str(path) for path in paths])
+    expect(page.locator("body")).to_have_attribute("data-judged", str(count))
+
+
+def shot(page, name):
+    folder = os.environ.get("GIEMSA_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def violations(page):
+    """Axe's verdict on what is shown; it is put into the page by the browser, past the page's own policy."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        (one["id"], one["nodes"][0]["html"][:160], one["nodes"][0].get("failureSummary", "")[:200]) for one in found
+    ]
+
+
+def test_drawn_examples_in_one_click_with_those_to_look_at_first(page):
+    judge_examples(page)
+    expect(page.locator("#grid .cell")).to_have_count(32)
+    words = page.locator("#grid .cell .word").all_text_contents()
+    infected = sum("parasitized" in word for word in words)
+    assert infected > 10
+    assert all("parasitized" in word for word in words[:infected])
+    assert page.locator('[data-total="all"] b').inner_text() == "32"
+    assert page.locator('[data-total="parasitized"] b').inner_text() == str(infected)
+    expect(page.locator("footer")).to_contain_text("no diagnosis without a qualified professional")
+    expect(page.locator("footer")).to_be_in_viewport()
+    shot(page, "web-cells")
+
+
+def test_evidence_is_laid_over_the_pictures(page):
+    judge_examples(page)
+    expect(page.locator("#grid canvas")).to_have_count(0)
+    page.locator("#evidence").check(force=True)
+    expect(page.locator("#grid canvas")).to_have_count(32)
+    painted = page.locator("#grid canvas").first.evaluate(
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)"
+    )
+    assert painted
+    shot(page, "web-evidence")
+    page.locator("#evidence").uncheck(force=True)
+    expect(page.locator("#grid canvas")).to_have_count(0)
+
+
+def test_a_broken_file_and_odd_names_are_rows(page, tmp_path):
+    odd = tmp_path / "<img src=x onerror=alert(1)> & 'quotes'.png"
+    odd.write_bytes((EXAMPLES / "drawn_uninfected_plain_01.png").read_bytes())
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(odd.read_bytes()[:500])
+    page.on("dialog", lambda _: pytest.fail("a file's name was executed"))
+    judge_files(page, [odd, broken, EXAMPLES / "drawn_parasitized_ring_01.png"], 3)
+    expect(page.locator(".cell", has_text="unreadable")).to_contain_text("breaks off")
+    page.locator(".cell", has_text="<img").locator("button").click()
+    expect(page.locator("#look h2")).to_have_text(odd.name)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Escape")
+    expect(page.locator("#look")).to_be_hidden()
+
+
+def test_filter_and_find(page):
+    judge_examples(page)
+    page.click('[data-total="uninfected"]')
+    expect(page.locator("#grid .cell .word", has_text="parasitized")).to_have_count(0)
+    page.fill("#find", "torn")
+    expect(page.locator("#grid .cell")).to_have_count(3)
+    page.fill("#find", "nothing is called so")
+    page.click("#show-all")
+    expect(page.locator("#grid .cell")).to_have_count(32)
+
+
+def test_the_table_sorts_and_filters(page):
+    judge_examples(page)
+    page.click("#view-table")
+    rows = page.locator("#table .ag-center-cols-container .ag-row")
+    expect(rows.first).to_be_visible()
+    header = page.locator('#table .ag-header-cell[col-id="image"] .ag-header-cell-text')
+    header.click()
+    expect(page.locator('#table .ag-row[row-index="0"] [col-id="image"]')).to_contain_text("drawn_parasitized_edge")
+    header.click()
+    expect(page.locator('#table .ag-row[row-index="0"] [col-id="image"]')).to_contain_text("drawn_uninfected_torn")
+    shot(page, "web-table")
+    page.locator('#table .ag-row[row-index="0"] [col-id="image"]').click()
+    expect(page.locator("#look h2")).to_contain_text("drawn_uninfected_torn")
+
+
+def test_what_is_downloaded_is_what_was_shown(page, browser, tmp_path):
+    broken = tmp_path / 'a, "quoted" <b>name.png'
+    broken.write_bytes(b"no picture")
+    cells = sorted(EXAMPLES.glob("*.png"))[:5]
+    judge_files(page, [*cells, broken], 6)
+    with page.expect_download() as download:
+        page.click("#save-csv")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(), newline="")))
+    assert [row["image"] for row in rows] == [*(cell.name for cell in cells), broken.name]
+    import giemsa
+
+    expected = list(giemsa.load().classify_many(cells))
+    assert [row["verdict"] for row in rows] == [*(one.verdict for one in expected), "unreadable"]
+    for row, one in zip(rows, expected, strict=False):
+        assert float(row["p_parasitized"]) == pytest.approx(one.p_parasitized, abs=1e-6)
+    page.locator("#evidence").check(force=True)
+    with page.expect_download() as download:
+        page.click("#save-report")
+    report = tmp_path / "report.html"
+    download.value.save_as(report)
+    assert "http" not in report.read_text().replace("http-equiv", "")
+    context = browser.new_context()
+    opened = context.new_page()
+    asked = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(report.as_uri())
+    expect(opened.locator("li")).to_have_count(6)
+    expect(opened.locator("body")).to_contain_text("no diagnosis without")
+    expect(opened.locator("body")).to_contain_text(broken.name)
+    assert opened.locator("li img").first.evaluate("image => image.naturalWidth") > 0
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    context.close()
+
+
+def test_a_thousand_cells(page, tmp_path, make_zip):
+    cells = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.png"))]
+    archive = tmp_path / "thousand.zip"
+    archive.write_bytes(make_zip({f"cell_{i:04d}.png": cells[i % len(cells)] for i in range(1_000)}))
+    judge_files(page, [archive], 1_000)
+    expect(page.locator("#grid .cell")).to_have_count(1_000)
+    assert page.locator('[data-total="all"] b').inner_text() == "1,000"
+    page.fill("#find", "0999")
+    expect(page.locator("#grid .cell")).to_have_count(1)
+
+
+def test_the_threshold_moves_the_figures(page):
+    page.click("nav >> text=Model")
+    expect(page.locator("body")).to_have_attribute("data-model", "ready")
+
+    def table():
+        return [int(text.replace(",", "")) for text in page.locator("#confusion-table td").all_inner_texts()]
+
+    before = table()
+    page.locator("#threshold").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    after = table()
+    assert sum(before) == sum(after) == 2_000
+    assert after[0] < before[0]  # fewer called parasitized
+    assert after[2] < before[2]
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert table() == before
+    page.click("text=1 in 10,000")
+    low = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()
+    page.click("text=50 %, as in the data set")
+    high = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()
+    assert float(high.split()[0]) > float(low.split()[0])
+    expect(page.locator("#roc .main-svg").first).to_be_attached()
+    expect(page.locator("#live-figures")).to_contain_text("in a million healthy cells")
+    shot(page, "web-model")
+
+
+def test_a_review_with_the_keyboard_alone(page, site):
+    import httpx
+
+    judge_examples(page)
+    page.click("#to-review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
+    expect(page.locator("#page-review .answers")).to_be_visible()
+    page.fill("#reviewer", "Keyboard")
+    page.keyboard.press("Tab")
+    expect(page.locator("#page-review")).to_contain_text("0 of 32 cells answered")
+    for key in ("p", "u", "d"):
+        page.keyboard.press(key)
+    expect(page.locator("#page-review")).to_contain_text("3 of 32 cells answered")
+    page.keyboard.press("z")
+    expect(page.locator("#page-review")).to_contain_text("2 of 32 cells answered")
+    expect(page.locator("#page-review h2").first).to_have_text("Cell 3")
+    shot(page, "web-review")
+    page.keyboard.press("n")
+    expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
+    kept = httpx.get(f"{site}/api/v1/reviews?reviewer=Keyboard", trust_env=False).json()
+    assert [one["answer"] for one in kept] == ["parasitized", "uninfected", "not_a_cell"]
+    page.click("text=Compute again")
+    expect(page.locator("#page-review")).to_contain_text("Keyboard and the model")
+
+
+def test_kept_pictures_are_reviewed_by_somebody_else(page):
+    judge_files(page, sorted(EXAMPLES.glob("drawn_parasitized_ring_*.png"))[:3], 3)
+    page.click("#to-review")
+    page.click("#keep")
+    expect(page.locator("#take")).to_contain_text("(3)")
+    page.reload()
+    page.fill("#reviewer", "Somebody else")
+    page.keyboard.press("Tab")
+    page.click("#take")
+    expect(page.locator("#page-review")).to_contain_text("0 of 3 cells answered")
+    page.keyboard.press("p")
+    expect(page.locator("#page-review")).to_contain_text("1 of 3 cells answered")
+    expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
+
+
+def test_a_server_with_a_token_asks_for_it_once(browser, tiny_model, start_server):
+    with start_server(model=str(tiny_model), token="token-of-the-test") as server:
+        context = browser.new_context(base_url=server.url)
+        page = context.new_page()
+        page.set_default_timeout(SLOW)
+        page.goto("/")
+        page.click("#examples")
+        for attempt in ("wrong-token", "token-of-the-test"):
+            page.locator("#ask-token").wait_for()
+            page.fill("#token", attempt)
+            page.click("text=Go on")
+        expect(page.locator("body")).to_have_attribute("data-judged", "32")
+        page.click("nav >> text=Model")
+        expect(page.locator("#model-card")).to_contain_text("tiny")
+        context.close()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [{"color_scheme": "light"}, {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}}],
+    indirect=True,
+    ids=["light, wide", "dark, narrow"],
+)
+def test_everybody_can_use_it(page, tmp_path):
+    """No violation that axe-core finds, nothing wider than the window, on every page."""
+    assert violations(page) == []
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    judge_files(page, [*sorted(EXAMPLES.glob("*.png"))[10:20], broken], 11)
+    page.locator("#evidence").check(force=True)
+    assert violations(page) == []
+    narrow = "() => document.documentElement.scrollWidth <= innerWidth"
+    assert page.evaluate(narrow)
+    shot(page, f"web-cells-{page.viewport_size['width']}")
+    page.locator(".cell button").first.click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.click("#view-table")
+    expect(page.locator("#table .ag-row").first).to_be_visible()
+    assert violations(page) == []
+    assert page.evaluate(narrow)
+    page.click("nav >> text=Model")
+    expect(page.locator("body")).to_have_attribute("data-model", "ready")
+    expect(page.locator("#roc .main-svg").first).to_be_attached()
+    assert violations(page) == []
+    assert page.evaluate(narrow)
+    page.click("nav >> text=Review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
+    expect(page.locator("#page-review .answers")).to_be_visible()
+    assert violations(page) == []
+    assert page.evaluate(narrow)
+
+
+def test_it_is_used_by_keyboard_alone(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert "examples" in reached
+    page.locator("#examples").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("body")).to_have_attribute("data-judged", "32")
+    page.locator("#evidence").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#grid canvas")).to_have_count(32)
+    page.locator(".cell button").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#look")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#look")).to_be_hidden()
+
+
+def test_the_api_is_described_in_the_browser(page, site):
+    page.goto("/docs")
+    expect(page.locator("#swagger")).to_contain_text("/api/v1/cells")
