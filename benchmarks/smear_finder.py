@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--fold", type=int)
     parser.add_argument("--folds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=1300)
     args = parser.parse_args()
     torch.manual_seed(0)
     annotations = json.loads((args.fields / "iml" / "annotations.json").read_text(encoding="utf-8"))
@@ -200,10 +200,10 @@ def stained_otherwise(
         if pallor:
             window, spot = spot_at(at, rng.uniform(0.15, 0.3) * cell_px, 0.15)
             piece[window] *= 1 - pallor * rng.uniform(0.6, 1) * spot
-        if rng.random() < 0.06:  # a parasite, or a cell that is stained more or less deeply as a whole
+        if rng.random() < 0.1:  # a parasite, or a cell that is stained more or less deeply as a whole
             window, spot = spot_at(at, 0.5 * cell_px, 0.15)
             piece[window] += spot * body[window] * rng.uniform(-0.4, 1.0)
-        if rng.random() < 0.08:
+        if rng.random() < 0.12:
             place = (at[0] + rng.normal(0, 0.15 * cell_px), at[1] + rng.normal(0, 0.15 * cell_px))
             window, spot = spot_at(place, rng.uniform(0.05, 0.25) * cell_px, 0.15)
             piece[window] += spot * rng.uniform(0.2, 2.0)

@@ -37,10 +37,13 @@ COARSE_PX: Final = 1280
 
 _SMALLEST_PX: Final = 18  # cells smaller than this on the coarse picture: it is made finer
 _FINEST_PIXELS: Final = 6_000_000
-_SURE: Final = 0.35  # a middle counts from here; chosen on cross-fitted fields (benchmarks/smear_finding.py)
+_CLIP: Final = 2.5  # density; as in training
+_SURE: Final = 0.3  # a middle counts from here; chosen on cross-fitted fields (benchmarks/smear_finding.py)
 _CLOSEST: Final = 0.38  # of a diameter between two middles
 _OVERLAP: Final = 0.62  # intersection over union of two boxes from which they are one cell
 _AREA: Final = (0.3, 2.4)  # of a red cell's area, what is still a red cell
+_REACH: Final = 1.4  # half axes of the network's box that a cell may reach
+_AGREES: Final = 0.2  # diameters by which mask and network may differ on a side
 _CUT: Final = 0.03  # diameters from the border within which a box counts as cut
 _ROUNDS: Final = 4
 _AGREED: Final = 0.07
@@ -223,7 +226,7 @@ def _boxes(stain: Stain, diameter: float) -> tuple[NDArray[np.float32], NDArray[
     zoom = cell_px / diameter
     size = (max(16, round(width * zoom)), max(16, round(height * zoom)))
     kernel = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    density = np.clip(cv2.resize(stain.density, size, interpolation=kernel), -0.25, 2.5)
+    density = np.clip(cv2.resize(stain.density, size, interpolation=kernel), -0.25, _CLIP)
     bottom, right = -size[1] % 8 + 8, -size[0] % 8 + 8
     padded = cv2.copyMakeBorder(density, 8, bottom, 8, right, cv2.BORDER_REPLICATE)
     middle, sides = session.run(["middle", "sides"], {"density": padded[np.newaxis, np.newaxis].astype(np.float32)})
@@ -268,18 +271,29 @@ def _with_masks(
     height, width = rgb.shape[:2]
     typical = np.pi / 4 * diameter**2
     cells, cut, explained = [], 0, 0
-    for index, box in enumerate(boxes):
-        x0, y0, x1, y1 = _clipped(box, owner.shape)
-        mask = owner[y0:y1, x0:x1] == index + 1
+    for index, predicted in enumerate(boxes):
+        x0, y0, x1, y1 = _clipped(_widened(predicted), owner.shape)
+        mask = _around_the_middle(owner[y0:y1, x0:x1] == index + 1, predicted - (x0, y0, x0, y0))
         area = int(mask.sum())
         explained += int((mask & stained[y0:y1, x0:x1]).sum())
         if not _AREA[0] * typical < area < _AREA[1] * typical:
             continue
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box = np.array([x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1], np.float32)
+        # Where a neighbour covers a part of the cell, the network knows better how far it reaches.
+        outer = np.concatenate([np.minimum(box[:2], predicted[:2]), np.maximum(box[2:], predicted[2:])])
+        box = np.where(np.abs(box - predicted) > _AGREES * diameter, outer, box).astype(np.float32)
         if _is_cut(box, stain, diameter):
             cut += 1
             continue
         on_photo = np.clip(np.rint(box / scale), 0, (width, height, width, height)).astype(int).tolist()
-        cells.append(FoundCell(*on_photo, float(np.sqrt(4 * area / np.pi) / scale), float(sure[index]), mask))
+        left, top, right, bottom = _clipped(box, owner.shape)
+        whole = np.zeros((bottom - top, right - left), bool)
+        seen = np.s_[max(top, y0) : min(bottom, y1), max(left, x0) : min(right, x1)]
+        whole[seen[0].start - top : seen[0].stop - top, seen[1].start - left : seen[1].stop - left] = mask[
+            seen[0].start - y0 : seen[0].stop - y0, seen[1].start - x0 : seen[1].stop - x0
+        ]
+        cells.append(FoundCell(*on_photo, float(np.sqrt(4 * area / np.pi) / scale), float(sure[index]), whole))
     cells.sort(key=lambda cell: (cell.y0, cell.x0))
     share = explained / max(1, int(stained.sum()))
     return Found(tuple(cells), cut, diameter / scale, stain, scale, marks, float(share))
@@ -294,15 +308,29 @@ def _owners(
     owner = np.zeros(stained.shape, np.int32)
     nearest = np.full(stained.shape, np.inf, np.float32)
     for index, (left, top, right, bottom) in enumerate(boxes):
-        x0, y0, x1, y1 = _clipped(np.array([left, top, right, bottom]), stained.shape)
+        x0, y0, x1, y1 = _clipped(_widened(boxes[index]), stained.shape)
         y, x = np.ogrid[y0:y1, x0:x1]
         across, down = max(1.0, (right - left) / 2), max(1.0, (bottom - top) / 2)
         away = ((x + 0.5 - (left + right) / 2) / across) ** 2 + ((y + 0.5 - (top + bottom) / 2) / down) ** 2
         # A pale middle is not stained and still the cell's.
-        own = (away < nearest[y0:y1, x0:x1]) & ((stained[y0:y1, x0:x1] & (away < 1.7)) | (away < 0.45))
+        own = (away < nearest[y0:y1, x0:x1]) & ((stained[y0:y1, x0:x1] & (away < _REACH**2)) | (away < 0.45))
         nearest[y0:y1, x0:x1][own] = away[own]
         owner[y0:y1, x0:x1][own] = index + 1
     return owner, stained
+
+
+def _widened(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Let a cell reach beyond the box that the network gives it."""
+    margin = (_REACH - 1) / 2 * (box[2:] - box[:2])
+    return np.concatenate([box[:2] - margin, box[2:] + margin])
+
+
+def _around_the_middle(mask: NDArray[np.bool_], box: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Keep of a mask what hangs together with the box's middle; all of it where the middle is not in it."""
+    column, row = round(float(box[0] + box[2]) / 2), round(float(box[1] + box[3]) / 2)
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    row, column = min(max(row, 0), mask.shape[0] - 1), min(max(column, 0), mask.shape[1] - 1)
+    return np.asarray(parts == parts[row, column]) if parts[row, column] else mask
 
 
 def _clipped(box: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
