@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from giemsa.model import Model
+    from giemsa.smear.reading import read_smear
     from giemsa.verdicts import DISCLAIMER, Verdict
 
 __version__ = "0.1.0"
@@ -57,9 +58,15 @@ __all__ = [
     "UsageError",
     "Verdict",
     "load",
+    "read_smear",
 ]
 
-_HOME = {"Classifier": "giemsa.classifier", "Verdict": "giemsa.verdicts", "DISCLAIMER": "giemsa.verdicts"}
+_HOME = {
+    "Classifier": "giemsa.classifier",
+    "DISCLAIMER": "giemsa.verdicts",
+    "Verdict": "giemsa.verdicts",
+    "read_smear": "giemsa.smear.reading",
+}
 
 
 def load(model: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Classifier:

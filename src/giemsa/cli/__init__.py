@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final[dict[str, str]] = {
     "classify": "say of cells whether they are parasitized",
+    "smear": "count parasitized cells in photographs of whole fields",
     "demo": "classify two dozen cells, to see that everything works",
     "data": "download, describe and split labelled cells",
     "recipes": "list the recipes, or show one layer by layer",

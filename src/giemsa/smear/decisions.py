@@ -1,0 +1,78 @@
+"""What a person decided of suspicious cells: the file that the report saves and `--decisions` takes.
+
+    {"giemsa_decisions": 1, "cells": [{"field": "a.jpg", "x0": 1, "y0": 2, "x1": 80, "y1": 81, "decision": "confirmed"}],
+     "complete_fields": ["a.jpg"]}
+
+`complete_fields` names the fields in which the person has looked at every cell, so that all cells not confirmed are
+healthy: only these teach `giemsa smear calibrate` what the classifier misses.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from giemsa.errors import DataError
+from giemsa.smear.results import Decision
+
+if TYPE_CHECKING:
+    import os
+
+DECISIONS_VERSION: Final = 1
+Key = tuple[str, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """A person's decisions.
+
+    Attributes
+    ----------
+    cells : dict
+        From a cell's key (field, x0, y0, x1, y1) to `confirmed` or `rejected`.
+    complete_fields : frozenset of str
+        Fields in which every cell was looked at.
+    """
+
+    cells: dict[Key, Decision]
+    complete_fields: frozenset[str] = frozenset()
+
+
+def read_decisions(path: str | os.PathLike[str]) -> Decisions:
+    """Read a file of decisions.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, is no such file, or decides on a cell in two ways.
+    """
+    path = Path(path)
+    try:
+        return parse_decisions(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"the decisions {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is no file of decisions as the report saves them: {error}") from error
+
+
+def parse_decisions(raw: Any) -> Decisions:  # noqa: ANN401
+    """Check what a file of decisions holds.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If it is something else.
+    """
+    if not isinstance(raw, dict) or raw.get("giemsa_decisions") != DECISIONS_VERSION:
+        raise ValueError(f"expected an object with giemsa_decisions {DECISIONS_VERSION}")
+    cells: dict[Key, Decision] = {}
+    for entry in raw["cells"]:
+        key = (str(entry["field"]), *(int(entry[side]) for side in ("x0", "y0", "x1", "y1")))
+        decision = entry["decision"]
+        if decision not in ("confirmed", "rejected"):
+            raise ValueError(f"a decision is {decision!r}; expected confirmed or rejected")
+        if cells.setdefault(cast("Key", key), decision) != decision:
+            raise ValueError(f"the cell {key} is both confirmed and rejected")
+    return Decisions(cells, frozenset(str(name) for name in raw.get("complete_fields", ())))

@@ -1,0 +1,184 @@
+"""Reviewed fields, for `giemsa smear calibrate`: photographs with every infected cell labelled, or decided-on smears.
+
+- A JSON file like those of public annotated fields: a list of `{"image": ..., "objects": [{"category": ..., "x0": ...,
+  "y0": ..., "x1": ..., "y1": ...}]}`, with the photographs beside it. `red blood cell` is healthy, `white blood cell`,
+  `leukocyte` and `difficult` are passed over, and every other category is a parasite's stage. In these fields, a
+  found cell that no infected box covers is healthy.
+- The output folder of a smear with a `decisions.json` in it: the fields that it names as complete.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from giemsa.errors import DataError
+from giemsa.smear.decisions import read_decisions
+from giemsa.smear.output import SmearFolder
+from giemsa.smear.reading import SmearReader, judge_field, slide_of
+from giemsa.smear.site import LabelledField
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from giemsa.smear.results import JudgedField, ReadField
+
+HEALTHY: Final = "red blood cell"
+PASSED_OVER: Final = frozenset({"difficult", "white blood cell", "leukocyte"})
+_SAME: Final = 0.4  # intersection over union from which a box is a cell's label
+
+
+def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) -> list[LabelledField]:
+    """Read reviewed fields and match their labels with the cells found in them.
+
+    Fields that should not be judged are left out.
+
+    Raises
+    ------
+    DataError
+        If one is neither annotations nor a smear with decisions, or names a photograph that is not there.
+    """
+    fields: list[LabelledField] = []
+    for given in paths:
+        path = Path(given)
+        if path.is_dir() and (path / "fields.jsonl").is_file():
+            fields += _of_smear(path, reader)
+        elif path.is_dir() and (path / "annotations.json").is_file():
+            fields += _of_annotations(path / "annotations.json", reader)
+        elif path.is_file():
+            fields += _of_annotations(path, reader)
+        else:
+            raise DataError(f"{path} holds no reviewed fields; expected a file of annotations or the output folder of "
+                            "`giemsa smear` with decisions.json in it")  # fmt: skip
+    return fields
+
+
+def labelled(judged: JudgedField, objects: Sequence[dict[str, Any]]) -> LabelledField:
+    """Match a field's cells with what people labelled in it.
+
+    Parameters
+    ----------
+    judged : JudgedField
+        The field.
+    objects : sequence of dict
+        `category, x0, y0, x1, y1`, ends exclusive.
+    """
+    boxes = np.array([[c.x0, c.y0, c.x1, c.y1] for c in judged.cells], float).reshape(-1, 4)
+    kept = [o for o in objects if o["category"] not in PASSED_OVER]
+    labels = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in kept], float).reshape(-1, 4)
+    sick = np.array([o["category"] != HEALTHY for o in kept], bool)
+    infected = np.zeros(len(boxes), bool)
+    found = np.zeros(len(labels), bool)
+    for cell, label in matched(boxes, labels, _SAME):
+        infected[cell] = sick[label]
+        found[label] = True
+    whole = _whole(labels, judged.read)
+    return LabelledField(
+        judged.read.field,
+        np.array([c.relative_logit for c in judged.cells], float),
+        infected,
+        missed_infected=int((sick & ~found & whole).sum()),
+        missed_healthy=int((~sick & ~found & whole).sum()),
+    )
+
+
+def matched(boxes: NDArray[np.float64], labels: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
+    """Pair boxes with labels one to one, those that overlap most first.
+
+    Parameters
+    ----------
+    boxes, labels : ndarray
+        float64 [N, 4] and [M, 4]: x0, y0, x1, y1.
+    least : float
+        Intersection over union from which two are paired.
+    """
+    if not len(boxes) or not len(labels):
+        return []
+    overlap = intersection_over_union(boxes, labels)
+    pairs = []
+    for place in np.argsort(-overlap, axis=None, kind="stable"):
+        box, label = divmod(int(place), len(labels))
+        if overlap[box, label] < least:
+            break
+        pairs.append((box, label))
+    used_boxes: set[int] = set()
+    used_labels: set[int] = set()
+    kept = []
+    for box, label in pairs:
+        if box not in used_boxes and label not in used_labels:
+            used_boxes.add(box)
+            used_labels.add(label)
+            kept.append((box, label))
+    return kept
+
+
+def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the overlap of every box with every other, float64 [N, M]."""
+    low = np.maximum(first[:, np.newaxis, :2], second[np.newaxis, :, :2])
+    high = np.minimum(first[:, np.newaxis, 2:], second[np.newaxis, :, 2:])
+    both = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    return np.asarray(both / (areas[0][:, np.newaxis] + areas[1] - both))
+
+
+def _whole(labels: NDArray[np.float64], read: ReadField) -> NDArray[np.bool_]:
+    """Tell which labelled cells the border does not cut."""
+    x0, y0, x1, y1 = labels.T
+    return np.asarray((x0 > 4) & (y0 > 4) & (x1 < read.width - 4) & (y1 < read.height - 4))
+
+
+def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
+    try:
+        annotations = json.loads(path.read_text(encoding="utf-8"))
+        objects = {str(entry["image"]): list(entry["objects"]) for entry in annotations}
+        for entry in objects.values():
+            for one in entry:
+                _ = one["category"], *(float(one[side]) for side in ("x0", "y0", "x1", "y1"))
+    except OSError as error:
+        raise DataError(f"the annotations {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is no file of annotations: {error!r}; expected a list of objects with image and "
+                        "objects (category, x0, y0, x1, y1)") from error  # fmt: skip
+    for name in objects:
+        if not (path.parent / name).is_file():
+            raise DataError(f"{path} names the photograph {name}, which is not beside it")
+    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in objects)))
+    slide = slide_of(reads)
+    for name, read in zip(objects, reads, strict=True):
+        if not read.refusal:
+            yield labelled(judge_field(read, slide, np.inf, {}), objects[name])
+
+
+def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
+    if not (folder / "decisions.json").is_file():
+        raise DataError(f"the smear {folder} has no decisions.json; put the file that its report saved there")
+    decisions = read_decisions(folder / "decisions.json")
+    if not decisions.complete_fields:
+        raise DataError(f"{folder / 'decisions.json'} names no field in which every cell was looked at; tick that in the "
+                        "report for the fields where it is so")  # fmt: skip
+    smear = SmearFolder(folder)
+    header = json.loads(smear.state.open(encoding="utf-8").readline())
+    if header.get("model_sha256") != reader.model.digest:
+        raise DataError(f"the smear {folder} was read with another model than {reader.model.path}; read it again")
+    slide = smear.slide()
+    for read in smear.read_fields():
+        if read.field in decisions.complete_fields and not read.refusal:
+            judged = judge_field(read, slide, np.inf, decisions.cells)
+            yield LabelledField(
+                read.field,
+                np.array([c.relative_logit for c in judged.cells], float),
+                np.array([c.decision == "confirmed" for c in judged.cells], bool),
+            )
+
+
+def _lighter(read: ReadField) -> ReadField:
+    """Drop the pictures, which nobody looks at here."""
+    from dataclasses import replace
+
+    return replace(read, picture=b"", thumbnails=())
