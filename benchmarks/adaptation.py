@@ -1,11 +1,11 @@
-"""Adapt a model to another laboratory, cross-validated by field: what is gained there, and what is forgotten here.
+r"""Adapt a model to another laboratory, cross-validated by field: what is gained there, and what is forgotten here.
 
 Two adaptations are made by `giemsa adapt`. The first starts from the shipped model, as its users do; where the
 cells of its own kind are all of patients that it was trained on, what is forgotten is measured on cells that were not
 rehearsed. The second starts from a fold of the recipe's cross-validation, so that what is forgotten is measured on
 patients that neither model has seen.
 
-    python benchmarks/adaptation.py --fields FIELDS/iml --data CELLS --reviewed REVIEWED --work runs/adaptation \\
+    python benchmarks/adaptation.py --fields FIELDS/iml --data CELLS --reviewed REVIEWED --work runs/adaptation \
         [--from RUN] [--fold runs/embedded/crossval/fold-0]
 """
 
