@@ -7,6 +7,7 @@ import json
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 from giemsa.cli import main
@@ -174,3 +175,39 @@ def test_logits_of_a_run_are_numbers(world, tmp_path):
     giemsa("train", world / "quick.toml", "--data", world / "cells", "--limit", 60, "--output", run)
     cells = np.zeros((2, 32, 32, 3), np.uint8)
     assert np.isfinite(open_model(run).run(cells).logit).all()
+
+
+def test_a_tree_with_train_and_test_folders_is_trained_on_train_alone(tmp_path, draw_cell, encode, capsys):
+    for part, count in (("train", 40), ("test", 12)):
+        for number in range(count):
+            folder = tmp_path / "cells" / part / ("Parasitized" if number % 2 else "Uninfected")
+            folder.mkdir(parents=True, exist_ok=True)
+            content = encode(draw_cell(number % 2 == 1, size=(40, 40), seed=number + len(part) * 1000))
+            (folder / f"cell_{number}.png").write_bytes(content)
+    run = tmp_path / "run"
+    changes = ["--set", "input_size_px=32", "--set", "network.widths=[4, 4]", "--set", "training.epochs=1"]
+    assert giemsa("train", "softmax-cnn", "--data", tmp_path / "cells", *changes, "--output", run) == 0
+    assert "40 cells of the folder train/" in capsys.readouterr().err
+    with (run / "training_cells.csv").open() as file:
+        assert all(row["file"].startswith("train/") for row in csv.DictReader(file))
+    model = open_model(run)
+    assert not model.has_evidence
+    assert model.card.label_set == "disputed: official; donors: official"
+    stored = json.loads(onnx.load(run / "model.onnx").metadata_props[0].value)
+    assert stored["evidence"].startswith("none")
+    assert stored["first_weights"] == {"source": "random"}
+    evaluation = tmp_path / "evaluation"
+    with_part = ["--model", run, "--part", "test", "--output", evaluation, "--allow-training-patients"]
+    assert giemsa("evaluate", tmp_path / "cells", *with_part) == 0
+    assert (evaluation / "gallery_false_negatives.png").is_file()
+    assert json.loads((evaluation / "metrics.json").read_text())["n"] == 12
+    maps = tmp_path / "maps"
+    assert giemsa("explain", tmp_path / "cells" / "test", "--model", run, "--limit", 2, "--output", maps) == 0
+    with (maps / "explanations.csv").open() as file:
+        assert {row["layer"] for row in csv.DictReader(file)} == {"features.7"}
+
+
+def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "status": "complete"}), encoding="utf-8")
+    assert giemsa("export", tmp_path, "--output", tmp_path / "m.onnx") == 2
+    assert "train it again" in capsys.readouterr().err

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from giemsa.data.labels import LabelSets
     from giemsa.data.splits import Split
     from giemsa.lab.bootstrap import Figure
-    from giemsa.lab.evaluation import Report
+    from giemsa.lab.evaluation import Predictions, Report
 
 HELP = "measure a model on labelled cells"
 EPILOG = """examples:
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="the folder of the evaluation")
     parser.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
+    parser.add_argument("--no-galleries", action="store_true", help="no galleries and no analysis of errors")
     parser.add_argument("--threads", type=int, metavar="N", help="worker threads (default: one for each core)")
     parser.add_argument("--json", action="store_true", help="print metrics.json instead of a table")
 
@@ -133,11 +134,36 @@ def _evaluate(
         "notes": [*index.notes, *labels.notes],
         **_provenance(args, classifier, index, labels, split=split, part=part.name),
     }
-    return (
-        write_evaluation(args.output, predictions, report, provenance=provenance, force=args.force),
-        report,
-        classifier,
-    )
+    look = None if args.no_galleries else _look_again(args, classifier, chosen, predictions, provenance["notes"])
+    content = write_evaluation(args.output, predictions, report, provenance=provenance, force=args.force, more=look)
+    return content, report, classifier
+
+
+def _look_again(
+    args: argparse.Namespace,
+    classifier: Classifier,
+    index: CellIndex,
+    predictions: Predictions,
+    notes: list[str],
+) -> Callable[[Path], None]:
+    """Prepare the galleries and the analysis of errors; without maps, and saying so, where there is no way to them."""
+    from giemsa.errors import ModelError
+    from giemsa.lab.errors import analyse_errors
+    from giemsa.lab.explain import choose_explainer
+    from giemsa.lab.galleries import Judged, draw_galleries
+
+    explainer = None
+    try:
+        _, explainer = choose_explainer(args.model)
+    except ModelError as error:
+        notes.append(f"galleries have no maps: {error}")
+    judged = Judged(index, predictions, classifier.model.card.threshold)
+
+    def look(folder: Path) -> None:
+        draw_galleries(folder, judged, classifier.model, explainer)
+        analyse_errors(folder, judged, classifier.model, explainer)
+
+    return look
 
 
 def _provenance(
@@ -215,7 +241,7 @@ def _print(args: argparse.Namespace, report: Report, classifier: Classifier) -> 
     """Print the figures, what they rest on, and where they are."""
     from rich.console import Console
 
-    from giemsa.lab.evaluation import FILES, RED_CELLS_PER_MICROLITRE
+    from giemsa.lab.evaluation import FILES, MORE_FILES, RED_CELLS_PER_MICROLITRE
     from giemsa.verdicts import DISCLAIMER
 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)
@@ -228,7 +254,7 @@ def _print(args: argparse.Namespace, report: Report, classifier: Classifier) -> 
         f"Per microlitre: at {RED_CELLS_PER_MICROLITRE:,} red cells.",
         classifier.record(command=args.command_line).sentence(),
         f"Unreadable, and left out: {report.official.unreadable:,} pictures.",
-        f"Written to {args.output}: {', '.join(FILES)}.",
+        f"Written to {args.output}: {', '.join(FILES if args.no_galleries else (*FILES, *MORE_FILES))}.",
         DISCLAIMER,
     ]
     print("", *lines, sep="\n")

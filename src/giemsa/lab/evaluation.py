@@ -70,7 +70,19 @@ FILES: Final = (
     "precision_recall.png",
     "reliability.png",
 )
-"""Everything that stands in an evaluation's folder."""
+"""What stands in every evaluation's folder."""
+
+MORE_FILES: Final = (
+    "gallery_false_positives.png",
+    "gallery_false_negatives.png",
+    "gallery_donors.png",
+    "sample_predictions.png",
+    "preprocessing.png",
+    "error_analysis.json",
+    "error_analysis.md",
+    "error_analysis.png",
+)
+"""What stands there besides, where the cells themselves were at hand: `giemsa.lab.galleries`, `giemsa.lab.errors`."""
 
 PREDICTION_COLUMNS: Final = (
     "image",
@@ -453,6 +465,7 @@ def write_evaluation(
     *,
     provenance: Mapping[str, Any] | None = None,
     force: bool = False,
+    more: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
     """Write an evaluation's folder, completely or not at all.
 
@@ -469,6 +482,8 @@ def write_evaluation(
         the report.
     force : bool
         Whether an earlier evaluation may be replaced.
+    more : callable, optional
+        Is given the folder before it stands in its place, to write some of `MORE_FILES`.
 
     Returns
     -------
@@ -491,6 +506,8 @@ def write_evaluation(
         _write_text(beside / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
         _write_predictions(beside / "predictions.csv", predictions, report.threshold)
         draw_evaluation(beside, predictions, report, title=_title(content))
+        if more is not None:
+            more(beside)
         _put_in_place(beside, place)
     except OSError as error:
         raise cannot_write(place, error) from error
@@ -514,7 +531,7 @@ def check_evaluation_folder(folder: str | os.PathLike[str], *, force: bool = Fal
     if not place.is_dir():
         raise OutputError(f"the output {place} is a file; name a folder")
     found = sorted(entry.name for entry in place.iterdir())
-    others = [name for name in found if name not in FILES]
+    others = [name for name in found if name not in (*FILES, *MORE_FILES)]
     if others:
         raise OutputError(
             f"the output {place} holds {others[0]}, which no evaluation writes; name another folder, since all in it "

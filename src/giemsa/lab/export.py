@@ -47,6 +47,8 @@ FP32_TOLERANCE = 1e-3
 INT8_CHANGED_VERDICTS = 0.002
 """Largest part of verdicts that may change."""
 CALIBRATION_CELLS = 1024
+NO_EVIDENCE = "none: the network does not end in a map that the logit is the mean of; giemsa explain gives Grad-CAM"
+"""What the card says of a network that ends in dense layers."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def export_run(
                     "int8 needs cells to calibrate on: give the data that the run was trained on (--data)."
                 )
             path = _quantise(path, calibration_cells)
-        _write_metadata(path, metadata(run, calibration, figures or {}))
+        _write_metadata(path, metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size)))
         agreement = compare(network, path, comparison_cells, calibration)
         _refuse_disagreement(agreement, int8=int8)
         write_file(output, path.read_bytes())
@@ -145,7 +147,9 @@ def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
     return rows
 
 
-def metadata(run: Run, calibration: Calibration, figures: dict[str, Any]) -> dict[str, Any]:
+def metadata(
+    run: Run, calibration: Calibration, figures: dict[str, Any], *, has_evidence: bool = True
+) -> dict[str, Any]:
     """Build the JSON object that stands under `giemsa` in the ONNX file."""
     return {
         "contract_version": CONTRACT_VERSION,
@@ -163,6 +167,8 @@ def metadata(run: Run, calibration: Calibration, figures: dict[str, Any]) -> dic
         "training_patients": run.record.patients,
         "label_set": f"disputed: {run.recipe.labels.disputed}; donors: {run.recipe.labels.donors}",
         "figures": figures,
+        "evidence": "exact: its mean is the logit" if has_evidence else NO_EVIDENCE,
+        "first_weights": run.record.weights,
         "licence": "Apache-2.0",
         "created_by": f"giemsa {version('giemsa')}",
     }
@@ -205,9 +211,14 @@ class _Cells(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxrun
         return None if batch is None else {"cells": batch}
 
 
+def _has_evidence(network: nn.Module, size: int) -> bool:
+    with torch.inference_mode():
+        return network.eval()(torch.zeros(2, 3, size, size)).evidence is not None
+
+
 def _write_graph(network: nn.Module, size: int, path: Path) -> None:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    has_evidence = network(to_rgb(example)).evidence is not None
+    has_evidence = _has_evidence(network, size)
     with warnings.catch_warnings(), _silent("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
         torch.onnx.export(

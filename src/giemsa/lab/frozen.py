@@ -25,6 +25,7 @@ from giemsa.data.folders import cache_folder
 from giemsa.files import replace_file
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import SeededShuffle
+from giemsa.lab.recipes import BackboneSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,8 +197,11 @@ def _mean_features(network: Backbone, rgb: Tensor) -> Tensor:
 
 def _key(network: Backbone, recipe: Recipe, cells: FrozenCells, rows: NDArray[np.intp]) -> str:
     """Name features after everything that they depend on."""
+    settings = recipe.network
+    assert isinstance(settings, BackboneSettings)
     digest = hashlib.sha256(
-        f"features 1, OpenCV {cv2.__version__}, torch {torch.__version__}, {recipe.network!r}, "
+        f"features 1, OpenCV {cv2.__version__}, torch {torch.__version__}, {settings.model} up to {settings.level}, "
+        f"{network.normalise.mean.flatten().tolist()}, {network.normalise.std.flatten().tolist()}, "
         f"{recipe.input_size_px} px, {cells.digest}\n".encode()
     )
     digest.update(np.ascontiguousarray(rows, np.int64).tobytes())

@@ -403,23 +403,34 @@ def _keys(model: type[BaseModel], prefix: str, kind: str) -> list[str]:
 
 def _say(error: ValidationError, content: dict[str, Any]) -> str:
     """Say in one sentence what is wrong with a recipe."""
+    network = content.get("network")
+    kind = str(network.get("kind", DEFAULT_KIND)) if isinstance(network, dict) else DEFAULT_KIND
+    known = all_keys(kind)
     problem = error.errors()[0]
-    # Pydantic names the kind of network, or the type that it tried, inside the path.
-    key = ".".join(str(part) for part in problem["loc"] if part not in network_kinds() and part != "constrained-float")
+    key = _key_of(problem["loc"], known)
     if problem["type"] == "extra_forbidden":
-        network = content.get("network")
-        kind = network.get("kind", DEFAULT_KIND) if isinstance(network, dict) else DEFAULT_KIND
-        nearest = difflib.get_close_matches(key, all_keys(str(kind)), n=3, cutoff=0.5)
-        known = f"; the nearest known keys are {', '.join(nearest)}" if nearest else ""
-        return f"unknown key {key!r}{known}."
+        nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+        which = f"; the nearest known keys are {', '.join(nearest)}" if nearest else ""
+        return f"unknown key {key!r}{which}."
     if problem["type"] == "missing":
         return f"the key {key!r} is missing."
     if problem["type"] == "union_tag_invalid":
         return f"network.kind = {problem['ctx']['tag']!r} is impossible: the kinds are {', '.join(network_kinds())}."
-    reason = problem["msg"].removeprefix("Value error, ")
+    # Where a value may be of several types, Pydantic says of each why it is not.
+    reasons = [one["msg"] for one in error.errors() if _key_of(one["loc"], known) == key]
+    reason = " or ".join(dict.fromkeys(text.removeprefix("Value error, ") for text in reasons))
     if not key:
         return f"{reason}."
     return f"{key} = {problem['input']!r} is impossible: {reason}."
+
+
+def _key_of(place: tuple[int | str, ...], known: list[str]) -> str:
+    """Turn Pydantic's place of a problem, which names kinds of networks and types that it tried, into a dotted key."""
+    parts = [str(part) for part in place if part not in network_kinds()]
+    for length in range(1, len(parts)):
+        if ".".join(parts[:length]) in known and not parts[length].isdecimal():
+            return ".".join(parts[:length])
+    return ".".join(parts)
 
 
 def _digested(settings: BaseModel) -> dict[str, Any]:
