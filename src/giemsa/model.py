@@ -194,12 +194,15 @@ def open_model(path: str | os.PathLike[str] | None = None, *, threads: int = 1) 
     Parameters
     ----------
     path : path, optional
-        An ONNX file, or a run folder, which means the `model.onnx` in it. None means the embedded model.
+        An ONNX file, or a run folder, which means the `model.onnx` in it; or a `.tflite` file, where LiteRT is
+        installed. None means the embedded model.
     threads : int
         Threads that one call of `Model.run` uses. One is right where several threads call it.
 
     Raises
     ------
+    MissingExtraError
+        If it is a `.tflite` file and LiteRT is not installed.
     ModelError
         If the file is missing, no ONNX, without Giemsa's metadata, of a newer contract version, damaged in its
         calibration, or has another input or output than the contract's.
@@ -214,7 +217,7 @@ def open_model(path: str | os.PathLike[str] | None = None, *, threads: int = 1) 
     except OSError as error:
         raise ModelError(f"the model {file} cannot be read: {error.strerror or error}") from error
     session = _open_session(content, file, threads)
-    card = parse_card(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), source=f"the model {file}")
+    card = parse_card(_metadata(session), source=f"the model {file}")
     _check_graph(session, card, file)
     return Model(session, card=card, digest=sha256(content).hexdigest(), path=file, threads=threads)
 
@@ -304,10 +307,10 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
     try:
         is_folder = stat.S_ISDIR(file.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(f"the model {file} does not exist; name an ONNX file or a run folder") from None
+        raise ModelError(f"the model {file} does not exist; name an ONNX file, a .tflite file or a run folder") from None
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
-        raise ModelError(f"the model {file} cannot be opened: {said}; name an ONNX file or a run folder") from None
+        raise ModelError(f"the model {file} cannot be opened: {said}; name an ONNX file, a .tflite file or a run folder") from None
     if is_folder:
         if not (file / "model.onnx").is_file():
             raise ModelError(f"the folder {file} has no model.onnx; `giemsa export {file} --output "
@@ -317,6 +320,8 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
 
 
 def _open_session(content: bytes, file: Path, threads: int) -> Any:  # noqa: ANN401
+    if content[4:8] == b"TFL3":  # a TensorFlow Lite flatbuffer
+        return _open_litert(content, file, threads)
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # for those who have loaded it before Giemsa, see giemsa/__init__.py
@@ -331,6 +336,25 @@ def _open_session(content: bytes, file: Path, threads: int) -> Any:  # noqa: ANN
     except Exception as error:  # ONNX Runtime raises a class of its own for each kind of failure
         said = str(error).rpartition(" : ")[2].split("\n")[0].strip() or type(error).__name__
         raise ModelError(f"the model {file} is no ONNX file that ONNX Runtime can run: {said}") from error
+
+
+def _open_litert(content: bytes, file: Path, threads: int) -> Any:  # noqa: ANN401
+    from giemsa.litert import LiteRtSession
+
+    try:
+        return LiteRtSession(content, threads=threads)
+    except (ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"the model {file} is no TensorFlow Lite file that LiteRT can run: {said}") from error
+
+
+def _metadata(session: Any) -> str | None:  # noqa: ANN401
+    """Read the card's text, which stands behind a TensorFlow Lite file and inside of an ONNX file."""
+    if hasattr(session, "metadata"):
+        text: str | None = session.metadata()
+        return text
+    found: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    return found
 
 
 def _check_graph(session: Any, card: ModelCard, file: Path) -> None:  # noqa: ANN401

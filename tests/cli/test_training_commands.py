@@ -205,7 +205,7 @@ def test_a_tree_with_train_and_test_folders_is_trained_on_train_alone(tmp_path, 
     maps = tmp_path / "maps"
     assert giemsa("explain", tmp_path / "cells" / "test", "--model", run, "--limit", 2, "--output", maps) == 0
     with (maps / "explanations.csv").open() as file:
-        assert {row["layer"] for row in csv.DictReader(file)} == {"features.7"}
+        assert {row["layer"] for row in csv.DictReader(file)} == {"features.4"}
 
 
 def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path, capsys):

@@ -110,6 +110,7 @@ def test_it_is_a_run_like_any_other(adapted, trained, site, tmp_path):
     card = open_model(adapted).card
     assert card.name == "default-adapted"
     assert "field 0.png" in card.training_patients
+    assert json.loads((adapted / "run.json").read_text())["weights"] == {"source": trained.folder.name}
     assert set(trained.record.patients) <= set(card.training_patients)
     record = json.loads((adapted / "run.json").read_text())
     assert card.threshold == pytest.approx(record["calibration"]["threshold"])

@@ -254,6 +254,20 @@ def test_a_choice_may_be_of_lists(texts):
     assert drawn.network.widths == (8,)
 
 
+def test_the_example_fits_the_default_recipe():
+    example = Path(__file__).parents[2] / "examples" / "space.toml"
+    recipe = load_recipe("default")
+    space = read_space(example, recipe)
+    drawn = space.suggest(
+        optuna.trial.FixedTrial(
+            {"learning_rate": 1e-3, "batch_size": "48", "epochs": 5, "width": 0.5, "augmentation": 0.0}
+        ),
+        recipe,
+    )
+    assert drawn.network.widths == (8, 20, 40)
+    assert (drawn.training.batch_size, drawn.training.epochs, drawn.augmentation.stain) == (48, 5, 0.0)
+
+
 def test_wrong_use_is_refused_before_any_work(texts, world, tmp_path, capsys):
     out = tmp_path / "tuned"
     assert main(tune(texts, world, out, trials=0)) == 2

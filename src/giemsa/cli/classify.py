@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     again.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
     again.add_argument("--force", action="store_true", help="replace files that are there already")
     parser.add_argument("--sheet", metavar="FILE.png", help="draw a contact sheet of the cells and their verdicts")
-    parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
+    parser.add_argument("--model", metavar="MODEL", help="an ONNX or .tflite file, or a run (default: embedded)")
     parser.add_argument("--threads", type=int, metavar="N", help="worker threads (default: one for each core)")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of text")
 

@@ -12,17 +12,21 @@ if TYPE_CHECKING:
     import argparse
 
 NAME = "export"
-HELP = "write a run as one ONNX file, checked against PyTorch"
+HELP = "write a run as one file, ONNX or TensorFlow Lite, checked against PyTorch"
 EPILOG = """examples:
   giemsa export runs/first --output model.onnx
   giemsa export runs/first --data cells --int8 --calibration runs/cv/calibration.json --output model.onnx
+  giemsa export runs/first --format tflite --data cells --int8 --output model.tflite
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a complete run")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument(
+        "--format", choices=("onnx", "tflite"), default="onnx", help="onnx, or tflite for phones (default: onnx)"
+    )
     parser.add_argument("--int8", action="store_true", help="quantise; needs --data")
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="calibration.json of a crossval, or metrics with one"
@@ -62,15 +66,22 @@ def run(args: argparse.Namespace) -> int:
         pixels = open_cache(data.index, opened.recipe.input_size_px, directory=args.cache)
         rows = trained_on(opened, data.index)
     chosen = None if rows is None else np.random.default_rng(0).permutation(rows)[:CALIBRATION_CELLS]
-    agreement = export_run(
-        opened,
-        args.output,
-        calibration=calibration,
-        figures=figures,
-        int8=args.int8,
-        calibration_cells=None if pixels is None or chosen is None else pixels[np.sort(chosen)],
-        comparison_cells=pixels,
-    )
+    if args.format == "tflite":
+        from giemsa.lab.phone import export_tflite
+
+        agreement = export_tflite(
+            opened, args.output, calibration=calibration, figures=figures, int8=args.int8, comparison_cells=pixels
+        )
+    else:
+        agreement = export_run(
+            opened,
+            args.output,
+            calibration=calibration,
+            figures=figures,
+            int8=args.int8,
+            calibration_cells=None if pixels is None or chosen is None else pixels[np.sort(chosen)],
+            comparison_cells=pixels,
+        )
     print(f"{args.output}: {args.output.stat().st_size / 1000:.0f} kB, {'int8' if args.int8 else 'fp32'}")
     print(f"Agreement: {agreement}.")
     if pixels is None:

@@ -27,12 +27,9 @@ EPILOG = """examples:
 
 space.toml:
   metric = "validation_loss"                       # or validation_accuracy
-  [parameters.learning_rate]
-  kind = "float"                                   # or int; choice with values = [...]; factor with keys = [...]
-  key = "optimiser.learning_rate"
-  low = 1e-4
-  high = 1e-2
-  log = true
+  [parameters]                                     # kinds: float, int, choice (values), factor (keys)
+  rate = { kind = "float", key = "optimiser.learning_rate", low = 1e-4, high = 1e-2, log = true }
+  width = { kind = "factor", keys = ["network.stem_width", "network.widths"], low = 0.5, high = 2.0 }
 """
 
 

@@ -592,4 +592,4 @@ def open_start(name: str) -> Start:
         calibration = Calibration(card.temperature, card.bias, card.threshold, "the run's model.onnx")
     else:
         calibration = Calibration()
-    return Start(str(name), run.recipe, run.load_network(), calibration, frozenset(run.record.patients))
+    return Start(run.folder.resolve().name, run.recipe, run.load_network(), calibration, frozenset(run.record.patients))

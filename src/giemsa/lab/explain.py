@@ -125,7 +125,7 @@ class GradCamExplainer:
 
         from giemsa.lab.training import to_rgb
 
-        rgb = to_rgb(torch.from_numpy(np.ascontiguousarray(cells)))
+        rgb = to_rgb(torch.from_numpy(np.array(cells)))
         with torch.enable_grad():
             method = LayerGradCam(lambda given: self._network(given).logit, self._layer)
             found: Any = method.attribute(rgb.requires_grad_(), relu_attributions=False)
