@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from giemsa.images import decode
 from giemsa.smear.reviewed import HEALTHY, PASSED_OVER, matched
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
@@ -42,7 +42,9 @@ class Annotated:
 
 
 def annotated_fields(folder: Path) -> Iterator[Annotated]:
-    for field in sorted(json.loads((folder / "annotations.json").read_text(encoding="utf-8")), key=lambda f: f["image"]):
+    for field in sorted(
+        json.loads((folder / "annotations.json").read_text(encoding="utf-8")), key=lambda f: f["image"]
+    ):
         kept = [o for o in field["objects"] if o["category"] not in PASSED_OVER]
         boxes = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in kept], float).reshape(-1, 4)
         x0, y0, x1, y1 = boxes.T
@@ -58,7 +60,7 @@ def matches(boxes: NDArray[np.float64], field: Annotated, least: float = 0.5) ->
 
 
 def with_interval(values: list[float], point: float) -> dict[str, Any]:
-    """A figure with its interval over resampled fields."""
+    """Put a figure and its interval over resampled fields together."""
     return {
         "value": point,
         "low": float(np.quantile(values, 0.025)),

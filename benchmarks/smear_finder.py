@@ -111,7 +111,7 @@ def prepared(folder: Path, annotation: dict[str, Any]) -> Field:
 
 def tightened(boxes: np.ndarray, density: np.ndarray, threshold: float) -> np.ndarray:
     """Take off the margin that the annotators left, which is measured on cells that stand alone."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats((density > threshold).astype(np.uint8))
+    count, _, stats, _ = cv2.connectedComponentsWithStats((density > threshold).astype(np.uint8))
     tight = boxes.copy()
     alone = np.zeros(len(boxes), bool)
     margins = []
@@ -155,7 +155,7 @@ def train(fields: list[Field], steps: int) -> Finder:
 
 
 def focal(middle: torch.Tensor, spots: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
-    """The focal loss of CornerNet and CenterNet (Zhou et al. 2019, arXiv 1904.07850)."""
+    """Compute the focal loss of CornerNet and CenterNet (Zhou et al. 2019, arXiv 1904.07850)."""
     p = torch.sigmoid(middle).clamp(1e-4, 1 - 1e-4)
     peak = (spots >= 0.999).float()
     found = peak * (1 - p) ** 2 * p.log()

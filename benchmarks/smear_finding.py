@@ -40,7 +40,7 @@ def main() -> None:
                 use = args.finders[index % len(args.finders)]
                 if not use.exists():
                     continue
-            if finding.FINDER_PATH != use:
+            if use != finding.FINDER_PATH:
                 finding.FINDER_PATH = use
                 finding.finder.cache_clear()
             rows.append(measure(field))

@@ -88,7 +88,9 @@ def draw_field(plan: FieldPlan, seed: int) -> tuple[NDArray[np.uint8], list[dict
     objects: list[dict[str, Any]] = []
     places = _places(rng, plan)
     for index, at in enumerate(places[: plan.cells]):
-        sheet = drawing.red_cell(rng, stain, radius_px=_SHEET_RADIUS_PX * rng.normal(1, 0.05), pallor=rng.uniform(0, 0.8))
+        sheet = drawing.red_cell(
+            rng, stain, radius_px=_SHEET_RADIUS_PX * rng.normal(1, 0.05), pallor=rng.uniform(0, 0.8)
+        )
         category = "red blood cell"
         if index < plan.infected:
             category = ("ring", "trophozoite")[index % 2]
@@ -141,7 +143,9 @@ def _lay(light: Plane, sheet: drawing.Sheet, at: tuple[float, float], scale: flo
     return {name: int(np.clip(v, 0, most)) for name, v, most in zip(("x0", "y0", "x1", "y1"), box, limits, strict=True)}
 
 
-def _lay_white_cell(light: Plane, rng: np.random.Generator, at: tuple[float, float], diameter_px: float) -> dict[str, int]:
+def _lay_white_cell(
+    light: Plane, rng: np.random.Generator, at: tuple[float, float], diameter_px: float
+) -> dict[str, int]:
     radius = 0.85 * diameter_px
     body = _disc(at, radius, 2.0)
     light *= 1 - body[..., np.newaxis] * np.array([0.12, 0.16, 0.05], np.float32)
@@ -163,7 +167,9 @@ def _lay_platelet(light: Plane, rng: np.random.Generator, diameter_px: float) ->
 def _disc(at: tuple[float, float], radius_px: float, soft_px: float) -> Plane:
     """Fill a circle with a soft edge, 0 to 1, over the whole field."""
     y, x = np.mgrid[:HEIGHT_PX, :WIDTH_PX].astype(np.float32)
-    return np.asarray(1 / (1 + np.exp(np.clip((np.hypot(x - at[0], y - at[1]) - radius_px) / soft_px, -50, 50))), np.float32)
+    return np.asarray(
+        1 / (1 + np.exp(np.clip((np.hypot(x - at[0], y - at[1]) - radius_px) / soft_px, -50, 50))), np.float32
+    )
 
 
 def _multiply(light: Plane, part: Plane, left: int, top: int) -> None:

@@ -307,10 +307,14 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
     try:
         is_folder = stat.S_ISDIR(file.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(f"the model {file} does not exist; name an ONNX file, a .tflite file or a run folder") from None
+        raise ModelError(
+            f"the model {file} does not exist; name an ONNX file, a .tflite file or a run folder"
+        ) from None
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
-        raise ModelError(f"the model {file} cannot be opened: {said}; name an ONNX file, a .tflite file or a run folder") from None
+        raise ModelError(
+            f"the model {file} cannot be opened: {said}; name an ONNX file, a .tflite file or a run folder"
+        ) from None
     if is_folder:
         if not (file / "model.onnx").is_file():
             raise ModelError(f"the folder {file} has no model.onnx; `giemsa export {file} --output "

@@ -78,7 +78,11 @@ def test_reviewed_fields_that_are_none_are_refused(tmp_path, tiny_model):
     reader = SmearReader(tiny_model, threads=1)
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text('[{"image": "missing.jpg", "objects": []}]')
-    for wrong, said in (("a.json", "no calibration" if False else ""), ("b.json", "missing.jpg"), ("c.json", "reviewed")):
+    for wrong, said in (
+        ("a.json", "no calibration" if False else ""),
+        ("b.json", "missing.jpg"),
+        ("c.json", "reviewed"),
+    ):
         with pytest.raises(DataError, match=said):
             calibrate(read_reviewed([tmp_path / wrong], reader), model_sha256="")
 
@@ -130,7 +134,9 @@ def summary_with(smear, **counted):
 def test_no_parasite_is_never_called_negative(smear):
     none = summary_with(smear, red_cells=4812, called=0, rates=counting.assumed_rates())
     text = " ".join(sentences.sentences(none))
-    assert text.startswith("No parasite found in 4,812 red cells of 3 fields; this rules out a parasitaemia of more than")
+    assert text.startswith(
+        "No parasite found in 4,812 red cells of 3 fields; this rules out a parasitaemia of more than"
+    )
     assert "negative" not in text.lower()
     assert "the interval is wide for that reason" in text
     assert "assumed, since it was not given" in text
@@ -215,7 +221,9 @@ def test_the_report_is_one_file_that_fetches_nothing(smear):
     page = render_report(smear)
     assert "default-src 'none'" in page
     assert re.findall(r"""(?:src|href)=["'](?!data:image/jpeg;base64,)""", page) == []
-    assert page.index('id="headline"') < page.index('id="suspicious"') < page.index('id="fields"') < page.index('id="how"')
+    assert (
+        page.index('id="headline"') < page.index('id="suspicious"') < page.index('id="fields"') < page.index('id="how"')
+    )
     assert giemsa.DISCLAIMER in page
 
 

@@ -142,8 +142,8 @@ def _not_read(
         if source is None or source.name != name:
             there = "there are no more photographs" if source is None else f"the photograph there is {source.name}"
             raise OutputError(
-                f"cannot resume {folder.folder}: it has the field {name} where {there}; give the same photographs in the "
-                "same order, or start anew with --force"
+                f"cannot resume {folder.folder}: it has the field {name} where {there}; give the same "
+                "photographs in the same order, or start anew with --force"
             )
         advance()
     yield from sources

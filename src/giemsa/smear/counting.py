@@ -109,9 +109,7 @@ class Rates:
 
     def left(self, unreviewed: float) -> Rates:
         """Give the rates when a person has looked at all suspicious cells but this share of them."""
-        return Rates(
-            self.sensitivity, self.false_alarms * unreviewed, self.design_effect, self.source, self.measured
-        )
+        return Rates(self.sensitivity, self.false_alarms * unreviewed, self.design_effect, self.source, self.measured)
 
 
 @dataclass(frozen=True, slots=True)

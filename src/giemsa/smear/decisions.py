@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from giemsa.errors import DataError
-from giemsa.smear.results import Decision
 
 if TYPE_CHECKING:
+    from giemsa.smear.results import Decision
     import os
 
 DECISIONS_VERSION: Final = 1

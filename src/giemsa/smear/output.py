@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from base64 import b64decode, b64encode
 from dataclasses import asdict, replace
 from io import StringIO
@@ -32,6 +31,7 @@ from giemsa.smear.reading import SmearReader, judge_field, slide_of
 from giemsa.smear.results import ReadCell, ReadField, Thumbnail
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
 
     from giemsa.smear.reading import Tally

@@ -314,7 +314,7 @@ class Tally:
             self.other_scale.append((judged.read.field, judged.read.cell_diameter_px))
 
     def rates(self) -> counting.Rates:
-        """The rates that the count goes by."""
+        """Give the rates that the count goes by."""
         return self.site.rates() if self.site is not None else counting.assumed_rates()
 
     def summary(self) -> SmearSummary:

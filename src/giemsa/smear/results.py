@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from giemsa.verdicts import DISCLAIMER
@@ -52,7 +53,7 @@ class Thumbnail:
     """
 
     cell: int
-    jpeg: bytes = field(repr=False)
+    jpeg: bytes = dataclasses.field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class ReadField:
     sharpness: float
     ground_share: float
     explained: float
-    picture: bytes = field(default=b"", repr=False)
-    thumbnails: tuple[Thumbnail, ...] = field(default=(), repr=False)
+    picture: bytes = dataclasses.field(default=b"", repr=False)
+    thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,9 @@ def per_microlitre(count: Count) -> str:
         figure = (f"{count.per_ul.value:,.0f} parasitized cells per microlitre (95 % interval "
                   f"{count.per_ul.low:,.0f} to {count.per_ul.high:,.0f})")  # fmt: skip
     else:
-        figure = f"Not more than {count.rules_out * count.red_cells_per_ul:,.0f} parasitized cells per microlitre (95 %)"
+        figure = (
+            f"Not more than {count.rules_out * count.red_cells_per_ul:,.0f} parasitized cells per microlitre (95 %)"
+        )
     return f"{figure}, for {count.red_cells_per_ul:,.0f} red cells per microlitre, {source}."
 
 
