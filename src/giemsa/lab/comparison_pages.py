@@ -137,7 +137,7 @@ def to_html(sheets: Sequence[Sheet], content: Mapping[str, Any], pictures: Mappi
         head = "".join(f'<th scope="col">{escape(column)}</th>' for column in sheet.columns)
         body = "".join(
             f'<tr><th scope="row">{escape(row[0])}</th>'
-            + "".join(f"<td>{escape(entry)}</td>" for entry in row[1:])
+            + "".join(f"<td>{escape(entry).replace(' [', '<br>[')}</td>" for entry in row[1:])
             + "</tr>"
             for row in sheet.rows
         )
