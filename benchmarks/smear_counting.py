@@ -35,14 +35,15 @@ def main() -> None:
 
 
 def measure(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    fields = [labelled(row) for row in rows if not row["refusal"]]
+    rows = [row for row in rows if not row["refusal"]]
+    fields = [labelled(row, score) for row, score in zip(rows, relative(rows, "found_logit"), strict=True)]
     lab_truth = share(fields)
     rng = np.random.default_rng(0)
     seen: dict[str, list[Any]] = {name: [] for name in ("whole", "own", "width", "none", "wide", "assumed")}
     for _ in range(SMEARS):
         drawn = rng.integers(len(fields), size=len(fields))
         others = [f for i, f in enumerate(fields) if i not in set(drawn.tolist())]
-        if not any(f.infected.any() for f in others):
+        if len(others) < 2 or not any(f.infected.any() for f in others):
             continue
         site = calibrate(others, model_sha256="")
         rates = site.rates(seed=int(rng.integers(2**31)))
@@ -72,11 +73,10 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def labelled(row: dict[str, Any]) -> LabelledField:
+def labelled(row: dict[str, Any], score: np.ndarray) -> LabelledField:
     """Drop unlabelled cells, and infected ones that were not found."""
     known = (row["found_stage"] != "unlabelled") & (row["found_logit"] > NOT_FOUND)
-    score = relative(row["found_logit"])[known]
-    return LabelledField(row["field"], score, row["found_stage"][known] != "red blood cell")
+    return LabelledField(row["field"], score[known], row["found_stage"][known] != "red blood cell")
 
 
 def share(fields: list[LabelledField]) -> float:

@@ -3,7 +3,7 @@
     python benchmarks/smear_judging.py FIELDS [--model FILE] [--cells CACHE.npz]
 
 End to end, an infected cell that was not found is missed at every cut: it counts as the least suspicious of all. Cells that
-the border cuts are left out. `--cells` keeps what was found and scored, for `smear_counting.py`.
+the border cuts are left out, and so are fields that `giemsa smear` refuses. `--cells` keeps what was found and scored, for `smear_counting.py`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ def main() -> None:
             rows.append(scored(field, model))
             print(field.name, len(rows[-1]["found_logit"]), flush=True)
         kept[laboratory] = rows
+        refused = [f"{row['field']}: {row['refusal']}" for row in rows if row["refusal"]]
+        rows = [row for row in rows if not row["refusal"] and len(row["found_logit"])]
         result[laboratory] = {
             "fields": len(rows),
+            "refused": refused,
             "in_annotated_boxes": figures(rows, "box_logit", "box_stage"),
             "end_to_end": figures(rows, "found_logit", "found_stage"),
             "at_default_cut": at_cut(rows, judging.DEFAULT_CUT),
@@ -81,17 +84,21 @@ def scored(field: Annotated, model: Model) -> dict[str, Any]:
     }
 
 
-def relative(logit: np.ndarray) -> np.ndarray:
-    """Take logits relative to their field's."""
-    found = logit > NOT_FOUND
-    middle, spread = judging.own_reference(logit[found])
-    return np.where(found, (logit - middle) / spread, NOT_FOUND)
+def relative(rows: list[dict[str, Any]], logit: str) -> list[np.ndarray]:
+    """Take logits relative to their field, as `giemsa smear` does for a slide of these fields."""
+    own = [(*judging.own_reference(row[logit][row[logit] > NOT_FOUND]), int((row[logit] > NOT_FOUND).sum())) for row in rows]
+    centre, spread, _ = judging.slide_reference(own)
+    result = []
+    for row, (own_centre, own_spread, cells) in zip(rows, own, strict=True):
+        against = judging.reference((own_centre, own_spread), cells, (centre, spread))
+        found = row[logit] > NOT_FOUND
+        result.append(np.where(found, (row[logit] - against.centre) / against.spread, NOT_FOUND))
+    return result
 
 
 def figures(rows: list[dict[str, Any]], logit: str, stage: str) -> dict[str, Any]:
-    rows = [row for row in rows if len(row[logit])]
     plain = [(row[logit], row[stage]) for row in rows]
-    against = [(relative(row[logit]), row[stage]) for row in rows]
+    against = [(score, row[stage]) for score, row in zip(relative(rows, logit), rows, strict=True)]
     labelled = [int((row[stage] != "unlabelled").sum()) for row in rows]
     infected = [int(np.isin(row[stage], ("unlabelled", "red blood cell"), invert=True).sum()) for row in rows]
     return {
@@ -127,8 +134,8 @@ def one(parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
 
 def at_cut(rows: list[dict[str, Any]], cut: float) -> dict[str, Any]:
     """What the default cut does, and which stages it misses."""
-    score = np.concatenate([relative(row["found_logit"]) for row in rows if len(row["found_logit"])])
-    stage = np.concatenate([row["found_stage"] for row in rows if len(row["found_logit"])])
+    score = np.concatenate(relative(rows, "found_logit"))
+    stage = np.concatenate([row["found_stage"] for row in rows])
     stages = sorted(set(stage) - {"unlabelled", "red blood cell"})
     return {
         "false_alarms": float((score[stage == "red blood cell"] >= cut).mean()),

@@ -123,7 +123,7 @@ def test_rates_need_both_kinds_of_cells():
 def test_the_design_effect_is_one_for_independent_cells_and_the_clusters_size_for_copies():
     rng = np.random.default_rng(0)
     independent = [(int(rng.binomial(100, 0.1)), 100) for _ in range(400)]
-    assert design_effect(independent) == pytest.approx(1, abs=0.2)
+    assert design_effect(independent) == pytest.approx(1, abs=0.25)
     copied = [(10 * int(rng.random() < 0.1), 10) for _ in range(4000)]
     assert design_effect(copied) == pytest.approx(10, rel=0.1)
     assert design_effect([(0, 10), (0, 10)]) == 1

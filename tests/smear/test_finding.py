@@ -81,6 +81,17 @@ def test_an_even_picture_has_no_cells():
     assert result.px_per_um == 0
 
 
+@pytest.mark.parametrize("offset", [7, 19, 31, 43, 55])
+def test_cells_may_be_cut_anywhere(drawn_field, offset):
+    cropped = np.ascontiguousarray(drawn_field[offset : 700 + offset, 2 * offset : 900 + 3 * offset])
+    result = find_cells(cropped)
+    boxes = boxes_of(result)
+    assert len(boxes) > 20
+    assert (boxes[:, :2] > 0).all()
+    assert (boxes[:, 2] < cropped.shape[1]).all()
+    assert (boxes[:, 3] < cropped.shape[0]).all()
+
+
 def test_black_around_a_round_view_is_no_cell_and_its_rim_cuts(drawn_field):
     y, x = np.ogrid[:960, :1280]
     inside = np.hypot(x - 640, y - 480) < 450

@@ -36,12 +36,14 @@ def portrait():
 
 
 def thick_film():
+    """Lysed blood: a mottled violet ground, debris, and nuclei of white cells."""
     rng = np.random.default_rng(0)
-    noise = cv2.GaussianBlur(rng.normal(0, 1, (900, 1200)).astype(np.float32), (0, 0), 12)
-    picture = np.array([200.0, 180, 205]) + 160 * noise[..., np.newaxis]
-    for _ in range(25):
-        x, y, r = rng.integers(60, 1140), rng.integers(60, 840), rng.integers(20, 34)
-        cv2.circle(picture, (int(x), int(y)), int(r), (90, 50, 130), -1)
+    noise = cv2.GaussianBlur(rng.normal(0, 1, (900, 1200)).astype(np.float32), (0, 0), 9)
+    picture = np.array([190.0, 165, 195]) + 22 * (noise / noise.std())[..., np.newaxis]
+    for number, radii, colour in ((25, (20, 34), (90, 50, 130)), (400, (2, 9), (130, 80, 150))):
+        for _ in range(number):
+            x, y, r = rng.integers(60, 1140), rng.integers(60, 840), rng.integers(*radii)
+            cv2.circle(picture, (int(x), int(y)), int(r), colour, -1)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 

@@ -214,7 +214,8 @@ def design_effect(parts: Sequence[tuple[int, int]]) -> float:
     Returns
     -------
     float
-        At least 1; 1 where nothing can be measured.
+        At least 1; 1 where nothing can be measured. A variance between m clusters is itself known to a standard error of
+        sqrt(2 / (m - 1)) of it; the effect is taken one such error larger than measured, so that few fields promise less.
     """
     counted = np.array([part for part in parts if part[1] > 0], float).reshape(-1, 2)
     clusters, total = len(counted), float(counted[:, 1].sum())
@@ -222,7 +223,8 @@ def design_effect(parts: Sequence[tuple[int, int]]) -> float:
     if clusters < 2 or share in (0.0, 1.0):
         return 1.0
     between = clusters / (clusters - 1) * float(((counted[:, 0] - share * counted[:, 1]) ** 2).sum()) / total**2
-    return max(1.0, between / (share * (1 - share) / total))
+    larger = 1 + np.sqrt(2 / (clusters - 1))
+    return max(1.0, float(larger) * between / (share * (1 - share) / total))
 
 
 def count(

@@ -6,7 +6,8 @@ spread. Stain, light and camera move the logits of all cells of a field together
 Infected cells lie above, never below. The spread is therefore measured downwards, from the middle to the 15.9th
 percentile (a standard deviation, where the law is normal), and the middle is the 45th percentile: with a fifth of the
 cells infected, the healthy ones' own median is the 40th percentile of all, with none the 50th. Where a field has few
-cells, its middle and spread are drawn towards the slide's, as if `BORROWED` cells of the slide lay in it.
+cells, its middle and spread are drawn towards the slide's, as if `BORROWED` cells of the slide lay in it. A spread is
+known less well than a middle, and is drawn half-way to the slide's at least: that gave the higher AUC in both laboratories.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def reference(own: tuple[float, float], cells: int, slide: tuple[float, float]) 
     """Draw a field's own middle and spread towards its slide's, the more the fewer cells it has."""
     share = BORROWED / (BORROWED + cells)
     centre = (1 - share) * own[0] + share * slide[0]
-    spread = float(np.exp((1 - share) * np.log(own[1]) + share * np.log(slide[1])))
+    widely = max(share, 0.5)
+    spread = float(np.exp((1 - widely) * np.log(own[1]) + widely * np.log(slide[1])))
     return Reference(centre, spread, cells, share)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SURROUND_BELOW: Final = 48  # grey levels: the black around the eyepiece's circle, with a phone's noise on it
 _SURROUND_FROM: Final = 0.01  # of the photograph; a dark thing at the border that is smaller may be a cell
 _MARK_CORE, _MARK_ALL, _MARK_SHARE = 24, 70, 0.5  # see burnt_in_marks
+_MARKS_AT_MOST: Final = 0.03  # of the photograph
 _ORDER: Final = 2
 _BLOCKS: Final = 128  # of the ground's surface along the longer side
 _LOG: Final = np.log(np.arange(256, dtype=np.float32) + 1)
@@ -117,7 +118,7 @@ def burnt_in_marks(rgb: NDArray[np.uint8], seen: Mask) -> Mask:
     black = np.bincount(parts[core], minlength=count)
     mark = (black >= _MARK_SHARE * area) & (black >= 12)
     mark[0] = False
-    if not mark.any():
+    if not 0 < area[mark].sum() < _MARKS_AT_MOST * parts.size:  # a page of print is no photograph with a mark
         return np.zeros(seen.shape, bool)
     return np.asarray(cv2.dilate(mark[parts].astype(np.uint8), _disc(7)) > 0)
 
