@@ -36,7 +36,7 @@ def run_server(**options):
 def connect(url, **options):
     import httpx
 
-    with httpx.Client(base_url=url, timeout=60, trust_env=False, **options) as client:
+    with httpx.Client(base_url=url, timeout=30, trust_env=False, **options) as client:
         yield client
 
 

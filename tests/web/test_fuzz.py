@@ -8,8 +8,9 @@ schemathesis = pytest.importorskip("schemathesis")
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-PATHS = ["/api/v1/cells", "/api/v1/model", "/api/v1/model/curves", "/api/v1/reviews", "/api/v1/pictures",
-         "/api/v1/pictures/{sha256}", "/api/v1/agreement", "/healthz", "/readyz", "/metrics"]  # fmt: skip
+PATHS = ["/api/v1/cells", "/api/v1/smears", "/api/v1/model", "/api/v1/model/curves", "/api/v1/reviews",
+         "/api/v1/pictures", "/api/v1/pictures/{sha256}", "/api/v1/agreement", "/healthz", "/readyz",
+         "/metrics"]  # fmt: skip
 CASES = 40  # of each operation; `benchmarks/serve_fuzz.py` runs 2,000
 
 

@@ -7,6 +7,7 @@
     uploads.py    a body in pieces -> pictures, within limits, in a private temporary folder
     batching.py   pictures of many requests -> runs of the model, in bounded memory
     api.py        the routes of the API, and what it says of itself
+    smears.py     photographs of fields -> a count, a few smears at a time
     counts.py     figures for Prometheus
     figures.py    a model's labelled predictions -> curves with intervals
     database.py   answers of reviewers, appended and never changed

@@ -37,11 +37,13 @@ SHOWN_PX: Final = 160
 _JPEG: Final = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 
-class _Words(BaseModel):
+class Words(BaseModel):
+    """An answer: all that it holds is described."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class CellAnswer(_Words):
+class CellAnswer(Words):
     """A row of verdicts: the columns of `giemsa classify`, and what `include` asked for."""
 
     image: str = Field(description="The name under which the picture was sent; in an archive, its place in it")
@@ -58,7 +60,7 @@ class CellAnswer(_Words):
     )
 
 
-class ModelAnswer(_Words):
+class ModelAnswer(Words):
     """What judged, in a few words."""
 
     name: str
@@ -68,7 +70,7 @@ class ModelAnswer(_Words):
     giemsa: str
 
 
-class CellsAnswer(_Words):
+class CellsAnswer(Words):
     """Verdicts in the order in which the pictures were sent."""
 
     cells: list[CellAnswer]
@@ -76,7 +78,7 @@ class CellsAnswer(_Words):
     disclaimer: str
 
 
-class CardAnswer(_Words):
+class CardAnswer(Words):
     """What a model says about itself."""
 
     name: str
@@ -98,7 +100,7 @@ class CardAnswer(_Words):
     disclaimer: str
 
 
-class CurvesAnswer(_Words):
+class CurvesAnswer(Words):
     """What a model's labelled predictions show at every threshold."""
 
     name: str
@@ -110,13 +112,13 @@ class CurvesAnswer(_Words):
     )
 
 
-class StatusAnswer(_Words):
+class StatusAnswer(Words):
     """Whether a server is well."""
 
     status: Literal["ok"]
 
 
-class ProblemAnswer(_Words):
+class ProblemAnswer(Words):
     """What went wrong (RFC 9457)."""
 
     type: str
@@ -233,7 +235,7 @@ def api_router(desk: Desk) -> APIRouter:
         ] = None,
     ) -> Response:
         wanted = frozenset(include or ())
-        as_csv = _prefers_csv(request.headers.get("accept", ""))
+        as_csv = preferred(request.headers.get("accept", ""), ("application/json", "text/csv")) == "text/csv"
         with desk.room.share() as share:
             upload = await receive_upload(request, share, desk.folder, desk.settings.max_upload_bytes)
             try:
@@ -307,9 +309,14 @@ def api_router(desk: Desk) -> APIRouter:
 def limits(settings: Settings) -> dict[str, int]:
     """Say what one request may send."""
     from giemsa.images import MAX_PIXELS
-    from giemsa.web.settings import MAX_CELLS
+    from giemsa.web.settings import MAX_CELLS, MAX_FIELDS
 
-    return {"body_bytes": settings.max_upload_bytes, "cells": MAX_CELLS, "pixels_per_picture": MAX_PIXELS}
+    return {
+        "body_bytes": settings.max_upload_bytes,
+        "cells": MAX_CELLS,
+        "fields": MAX_FIELDS,
+        "pixels_per_picture": MAX_PIXELS,
+    }
 
 
 def model_words(classifier: Classifier) -> dict[str, Any]:
@@ -345,7 +352,7 @@ async def _judged(
 
     shown_px = SHOWN_PX if wanted & {"picture", "evidence"} else 0
     judging = asyncio.ensure_future(desk.batcher.examine(pictures, finish, shown_px=shown_px))
-    leaving = asyncio.ensure_future(_until_left(request))
+    leaving = asyncio.ensure_future(until_left(request))
     try:
         await asyncio.wait({judging, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not judging.done():
@@ -362,7 +369,8 @@ async def _judged(
     return rows
 
 
-async def _until_left(request: Request) -> None:
+async def until_left(request: Request) -> None:
+    """Wait until nobody waits for the answer any more; to be called when the body has come in."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -392,12 +400,12 @@ def _data_uri(examined: Examined) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
-def _prefers_csv(accept: str) -> bool:
-    """Tell whether a caller would rather have CSV than JSON (RFC 9110, 12.5.1)."""
+def preferred(accept: str, kinds: Sequence[str]) -> str:
+    """Tell which kind of answer a caller would rather have (RFC 9110, 12.5.1): the first, unless another is named."""
     quality: Callable[[str], float] = lambda kind: max(  # noqa: E731
         (_quality(part) for part in accept.split(",") if part.split(";")[0].strip().lower() == kind), default=0.0
     )
-    return quality("text/csv") > quality("application/json")
+    return max(kinds, key=quality)
 
 
 def _quality(part: str) -> float:

@@ -24,6 +24,7 @@ from giemsa.web.page import add_page
 from giemsa.web.problems import add_problem_handlers
 from giemsa.web.reviews import reviews_router
 from giemsa.web.settings import check_settings
+from giemsa.web.smears import Smears, smears_router
 from giemsa.web.uploads import Folder, Room
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ _DESCRIPTION = f"""Says of pictures of red blood cells whether they are parasiti
 
     curl -F files=@cell.png -F files=@cells.zip http://127.0.0.1:8000/api/v1/cells
     curl -F files=@cells.zip -H 'Accept: text/csv' http://127.0.0.1:8000/api/v1/cells
+
+Of photographs of whole fields of one smear, how many red cells are parasitized: the count of `giemsa smear`.
+
+    curl -F files=@fields.zip -F patient=P1 http://127.0.0.1:8000/api/v1/smears
+    curl -F files=@fields.zip -H 'Accept: text/html' -o report.html http://127.0.0.1:8000/api/v1/smears
 
 Errors are `application/problem+json` (RFC 9457). {DISCLAIMER}
 """
@@ -63,6 +69,8 @@ def create_app(settings: Settings) -> ASGIApp:
     counts.watch("giemsa_held_bytes", "Bytes of bodies that are held", lambda: room.held)
     folder = Folder()
     desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model))
+    smears = Smears(desk)
+    counts.watch("giemsa_smears_under_way", "Smears that are being read", lambda: smears.under_way)
     reviews = Reviews(settings.database or f"sqlite:///{folder.path / 'reviews.sqlite'}")
 
     @asynccontextmanager
@@ -70,6 +78,7 @@ def create_app(settings: Settings) -> ASGIApp:
         try:
             yield
         finally:
+            smears.close()
             batcher.close()
             reviews.close()
             folder.close()
@@ -78,6 +87,7 @@ def create_app(settings: Settings) -> ASGIApp:
                   docs_url=None, redoc_url=None, openapi_url=None)  # fmt: skip
     add_problem_handlers(app)
     app.include_router(api_router(desk))
+    app.include_router(smears_router(smears))
     app.include_router(reviews_router(desk, reviews))
     schema = _schema(app, settings)
 

@@ -31,6 +31,7 @@ class Counts:
             "giemsa_batch_cells", "Pictures in one run of the model", buckets=_BATCHES, registry=self.registry
         )
         self._answers = Counter("giemsa_reviews", "Answers of reviewers taken in", registry=self.registry)
+        self._fields = Counter("giemsa_fields", "Fields of smears read", ("use",), registry=self.registry)
         ProcessCollector(registry=self.registry)
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
@@ -54,6 +55,11 @@ class Counts:
     def reviewed(self) -> None:
         """Count a reviewer's answer."""
         self._answers.inc()
+
+    def read_fields(self, refused: Iterable[bool]) -> None:
+        """Count the fields of a smear, by whether each was left out."""
+        for one in refused:
+            self._fields.labels("left out" if one else "counted").inc()
 
     def text(self) -> bytes:
         """Give all of it in Prometheus's text format 0.0.4."""

@@ -68,7 +68,7 @@ class Page:
 
 PAGES: Final = (
     Page("cells", "/", "Cells"),
-    # Page("smear", "/smear", "Smear"): whole fields, between cells and the model, once giemsa.smear is there
+    Page("smear", "/smear", "Smear"),
     Page("model", "/model", "Model"),
     Page("review", "/review", "Review"),
 )

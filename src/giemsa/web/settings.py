@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_CELLS: Final = 5_000
 """Most pictures of one request; the page sends more in several."""
+MAX_FIELDS: Final = 500
+"""Most photographs of one smear; `giemsa smear` takes any number."""
 MAX_NAME: Final = 4_096
 """Longest name of a picture, in characters: the longest path on Linux."""
 _BODIES_AT_ONCE: Final = 4

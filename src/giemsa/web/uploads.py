@@ -41,6 +41,7 @@ UNPACKED_FACTOR: Final = 20
 """How much larger than the largest body the pictures of an archive may be together; cells hardly shrink at all."""
 _PREFIX: Final = "giemsa-serve-"
 _MAX_HEADER: Final = 8 * MAX_NAME  # bytes of the headers of one part: a name of four-byte characters, escaped
+_MAX_TEXT: Final = 4_096  # bytes
 _GRACE_S: Final = 30.0
 _SLOWEST: Final = 4_096  # bytes a second, on average after the grace; a slow telephone line has as much
 _RETRY_S: Final = 2
@@ -130,6 +131,7 @@ class Upload:
     """What came in with one request."""
 
     parts: list[Part] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         """Let go of its files."""
@@ -156,8 +158,10 @@ class Upload:
         return pictures
 
 
-async def receive_upload(request: Request, share: Share, folder: Folder, max_bytes: int) -> Upload:
-    """Take in a multipart body whose parts are all files called `files`.
+async def receive_upload(
+    request: Request, share: Share, folder: Folder, max_bytes: int, *, texts: frozenset[str] = frozenset()
+) -> Upload:
+    """Take in a multipart body whose parts are files called `files`, and short texts with the names of `texts`.
 
     Raises
     ------
@@ -174,7 +178,7 @@ async def receive_upload(request: Request, share: Share, folder: Folder, max_byt
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
-    reader = _Reader(boundary, folder)
+    reader = _Reader(boundary, folder, texts)
     try:
         received = 0
         async for piece in _pieces(request):
@@ -189,17 +193,20 @@ async def receive_upload(request: Request, share: Share, folder: Folder, max_byt
         raise
 
 
-def busy(why: str) -> ProblemError:
+def busy(why: str, retry_s: int = _RETRY_S) -> ProblemError:
     """Make the 503 of a server that has enough to do."""
-    return ProblemError(503, f"{why}; try again in {_RETRY_S} seconds", {"Retry-After": str(_RETRY_S)})
+    return ProblemError(503, f"{why}; try again in {retry_s} seconds", {"Retry-After": str(retry_s)})
 
 
 class _Reader:
     """Takes a multipart body apart, piece by piece."""
 
-    def __init__(self, boundary: bytes, folder: Folder) -> None:
+    def __init__(self, boundary: bytes, folder: Folder, texts: frozenset[str]) -> None:
         self.upload = Upload()
         self._folder = folder
+        self._may_be_texts = texts
+        self._texts: dict[str, bytearray] = {}
+        self._text: bytearray | None = None  # of the part that comes in
         self._field = bytearray()
         self._value = bytearray()
         self._headers: dict[bytes, bytes] = {}
@@ -234,6 +241,11 @@ class _Reader:
             raise ProblemError(
                 422, "there is no file; expected pictures, or zip archives of them, in parts named files"
             )
+        for name, text in self._texts.items():
+            try:
+                self.upload.texts[name] = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ProblemError(422, f"{name} is no UTF-8; expected text") from error
         return self.upload
 
     def _begin(self) -> None:
@@ -262,8 +274,12 @@ class _Reader:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         called = options.get(b"name", b"").decode("utf-8", "replace")
+        self._text = None
+        if called in self._may_be_texts:
+            self._begin_text(called, is_file=b"filename" in options)
+            return
         if called != "files":
-            raise ProblemError(422, f"a part is named {printable(called)[:100]!r}; expected files")
+            raise ProblemError(422, f"a part is named {printable(called)[:100]!r}; expected {self._expected()}")
         if len(self.upload.parts) >= MAX_CELLS:
             raise ProblemError(413, f"there are more than {MAX_CELLS:,} parts; send them in several requests")
         name = options.get(b"filename", b"").decode("utf-8", "backslashreplace")
@@ -273,7 +289,22 @@ class _Reader:
             raise ProblemError(400, f"a file's name has {len(name):,} characters; at most {MAX_NAME:,} are taken")
         self.upload.parts.append(Part(printable(name)))
 
+    def _expected(self) -> str:
+        return " or ".join(["files", *sorted(self._may_be_texts)])
+
+    def _begin_text(self, called: str, *, is_file: bool) -> None:
+        if is_file:
+            raise ProblemError(422, f"{called} is a file; expected text")
+        if called in self._texts:
+            raise ProblemError(422, f"{called} is there twice; expected it once")
+        self._text = self._texts[called] = bytearray()
+
     def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._text is not None:
+            self._text += data[start:end]
+            if len(self._text) > _MAX_TEXT:
+                raise ProblemError(422, f"a text has more than {_MAX_TEXT:,} bytes; expected a short one")
+            return
         part = self.upload.parts[-1]
         if part.file is not None:
             part.file.write(data[start:end])

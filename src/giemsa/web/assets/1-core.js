@@ -55,6 +55,7 @@ window.giemsa = (() => {
       try { detail = (await answer.json()).detail || detail; } catch { /* not a problem of ours */ }
       if (answer.status === 401) { await askToken(Boolean(token)); continue; }
       if (answer.status === 503 && attempt < 60) {
+        if (options.onBusy) options.onBusy(detail);
         await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get("Retry-After") || 2)));
         if (options.signal && options.signal.aborted) throw new DOMException("stopped", "AbortError");
         continue;

@@ -330,6 +330,8 @@ li span{color:#1d1b22}li small{color:#5c5866;overflow-wrap:anywhere}.pic{positio
     return found.sort((a, b) => a.name.localeCompare(b.name, "en"));
   }
 
+  state.filesOf = filesOf;
+
   addEventListener("DOMContentLoaded", () => {
     const drop = $("drop");
     $("choose").addEventListener("click", () => $("files").click());
