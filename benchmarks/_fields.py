@@ -12,8 +12,8 @@ from giemsa.images import decode
 from giemsa.smear.reviewed import HEALTHY, PASSED_OVER, matched
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 

@@ -86,7 +86,10 @@ def scored(field: Annotated, model: Model) -> dict[str, Any]:
 
 def relative(rows: list[dict[str, Any]], logit: str) -> list[np.ndarray]:
     """Take logits relative to their field, as `giemsa smear` does for a slide of these fields."""
-    own = [(*judging.own_reference(row[logit][row[logit] > NOT_FOUND]), int((row[logit] > NOT_FOUND).sum())) for row in rows]
+    own = [
+        (*judging.own_reference(row[logit][row[logit] > NOT_FOUND]), int((row[logit] > NOT_FOUND).sum()))
+        for row in rows
+    ]
     centre, spread, _ = judging.slide_reference(own)
     result = []
     for row, (own_centre, own_spread, cells) in zip(rows, own, strict=True):
@@ -133,7 +136,7 @@ def one(parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
 
 
 def at_cut(rows: list[dict[str, Any]], cut: float) -> dict[str, Any]:
-    """What the default cut does, and which stages it misses."""
+    """Say what the default cut does, and which stages it misses."""
     score = np.concatenate(relative(rows, "found_logit"))
     stage = np.concatenate([row["found_stage"] for row in rows])
     stages = sorted(set(stage) - {"unlabelled", "red blood cell"})

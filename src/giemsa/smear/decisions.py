@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from giemsa.errors import DataError
 
 if TYPE_CHECKING:
-    from giemsa.smear.results import Decision
     import os
+
+    from giemsa.smear.results import Decision
 
 DECISIONS_VERSION: Final = 1
 Key = tuple[str, int, int, int, int]

@@ -186,7 +186,7 @@ def estimate_diameter(stain: Stain) -> float:
     if len(diameters) >= 3:
         order = np.argsort(diameters)
         half = np.searchsorted(np.cumsum(np.array(areas)[order]), sum(areas) / 2)
-        return diameters[order[int(half)]]
+        return float(diameters[order[int(half)]])
     # Everything clumps: the discs that fit into the clumps are a little smaller than the cells.
     inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     peaks = inside[(cv2.dilate(inside, np.ones((7, 7), np.uint8)) <= inside) & (inside > 3)]
@@ -294,22 +294,22 @@ def _with_masks(
         if _is_cut(box, stain, diameter):
             cut += 1
             continue
-        on_photo = np.clip(np.rint(box / scale), 0, (width, height, width, height)).astype(int).tolist()
+        on_photo = np.clip(np.rint(box / scale), 0, (width, height, width, height)).astype(int)
         left, top, right, bottom = _clipped(box, owner.shape)
         whole = np.zeros((bottom - top, right - left), bool)
         seen = np.s_[max(top, y0) : min(bottom, y1), max(left, x0) : min(right, x1)]
         whole[seen[0].start - top : seen[0].stop - top, seen[1].start - left : seen[1].stop - left] = mask[
             seen[0].start - y0 : seen[0].stop - y0, seen[1].start - x0 : seen[1].stop - x0
         ]
-        cells.append(FoundCell(*on_photo, float(np.sqrt(4 * area / np.pi) / scale), float(sure[index]), whole))
+        diameter_px = float(np.sqrt(4 * area / np.pi) / scale)
+        x0_photo, y0_photo, x1_photo, y1_photo = on_photo.tolist()
+        cells.append(FoundCell(x0_photo, y0_photo, x1_photo, y1_photo, diameter_px, float(sure[index]), whole))
     cells.sort(key=lambda cell: (cell.y0, cell.x0))
     share = explained / max(1, int(stained.sum()))
     return Found(tuple(cells), cut, diameter / scale, stain, scale, marks, float(share))
 
 
-def _owners(
-    stain: Stain, boxes: NDArray[np.float32], diameter: float
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _owners(stain: Stain, boxes: NDArray[np.float32], diameter: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Give each pixel to the cell that it is nearest to, in units of that cell's half axes."""
     soft = cv2.GaussianBlur(stain.density, (0, 0), max(0.5, 0.02 * diameter))
     stained = np.asarray((soft > stain.threshold) & stain.seen)

@@ -68,7 +68,7 @@ def score_cells(rgb: NDArray[np.uint8], found: Found, model: Model) -> NDArray[n
     return logits
 
 
-def own_reference(logits: Sequence[float] | NDArray[np.floating]) -> tuple[float, float]:  # type: ignore[type-arg]
+def own_reference(logits: Sequence[float] | NDArray[np.floating]) -> tuple[float, float]:
     """Give middle and spread of a field's healthy cells, from the logits of all of its cells (at least one)."""
     low, middle = np.percentile(np.asarray(logits, float), (_LOW, _MIDDLE))
     return float(middle), max(_LEAST_SPREAD, float(middle - low) / _SPREADS)

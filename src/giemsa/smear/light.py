@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
     Plane = NDArray[np.float32]
+    Numbers = NDArray[np.floating[Any] | np.integer[Any]]
 
 _SURROUND_BELOW: Final = 48  # grey levels: the black around the eyepiece's circle, with a phone's noise on it
 _SURROUND_FROM: Final = 0.01  # of the photograph; a dark thing at the border that is smaller may be a cell
@@ -52,8 +53,6 @@ class Stain:
         The density between ground and cells.
     ground_share : float
         The share of what is seen that no cell covers.
-    contrast : float
-        How far cells stand out of the ground's noise, in its standard deviations.
     """
 
     density: Plane
@@ -62,7 +61,6 @@ class Stain:
     cell_density: Plane
     threshold: float
     ground_share: float
-    contrast: float
 
 
 def seen_area(rgb: NDArray[np.uint8]) -> Mask:
@@ -154,11 +152,11 @@ def measure_stain(rgb: NDArray[np.uint8], seen: Mask) -> Stain | None:
     ground = _first_ground(logs, seen)
     weights = np.full(3, 1 / 3, np.float32)
     cell_density = np.zeros(3, np.float32)
-    share, contrast = 0.0, 0.0
+    share = 0.0
     for _ in range(2):
         depth = ground - logs
-        density = depth @ weights
-        stained = (density > otsu(density[seen])) & seen
+        rough = depth @ weights
+        stained = (rough > otsu(rough[seen])) & seen
         empty = (cv2.dilate(stained.astype(np.uint8), _disc(9)) == 0) & seen
         share = float(empty.sum() / max(1, seen.sum()))
         if share > 0.01:
@@ -173,13 +171,12 @@ def measure_stain(rgb: NDArray[np.uint8], seen: Mask) -> Stain | None:
         if scale <= 0 or cell_density.max() < _LOW_CONTRAST:
             return None
         weights = (weights / scale).astype(np.float32)
-        contrast = 1 / max(1e-6, float((depth[empty] @ weights).std())) if share > 0.01 else 0.0
-    density = np.where(seen, depth @ weights, 0).astype(np.float32)
+    density = np.where(seen, depth @ weights, np.float32(0))
     threshold = float(np.clip(otsu(cv2.GaussianBlur(density, (0, 0), 1.0)[seen]), 0.25, 0.6))
-    return Stain(density, seen, ground, cell_density, threshold, share, contrast)
+    return Stain(density, seen, ground, cell_density, threshold, share)
 
 
-def otsu(values: NDArray[np.floating[Any]]) -> float:
+def otsu(values: Numbers) -> float:
     """Give the threshold that divides values best into two groups (Otsu 1979, doi 10.1109/TSMC.1979.4310076).
 
     Parameters
@@ -234,7 +231,7 @@ def _surface(logs: Plane, empty: Mask) -> Plane:
     if inside.sum() < 2 * design.shape[1]:
         values = logs[empty]
         return np.broadcast_to(np.median(values, axis=0), logs.shape).astype(np.float32)
-    values = summed[inside] / weight[inside][:, np.newaxis]
+    values = np.asarray(summed[inside] / weight[inside][:, np.newaxis], np.float32)
     return _spread_out(_least_squares(design, values, weight[inside]), inside.shape, step, logs.shape)
 
 
@@ -245,8 +242,8 @@ def _blocks(logs: Plane, seen: Mask) -> tuple[int, Plane, Mask]:
     rows, columns = height // step, width // step
     whole = np.s_[: rows * step, : columns * step]
     blocks = logs[whole].reshape(rows, step, columns, step, 3).swapaxes(1, 2).reshape(rows, columns, step * step, 3)
-    inside = seen[whole].reshape(rows, step, columns, step).all(axis=(1, 3))
-    return step, blocks, inside
+    inside = np.asarray(seen[whole].reshape(rows, step, columns, step).all(axis=(1, 3)))
+    return step, np.asarray(blocks, np.float32), inside
 
 
 def _design(inside: Mask) -> NDArray[np.float64]:
@@ -260,16 +257,12 @@ def _terms(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64
     return np.stack([x**i * y**j for i in range(_ORDER + 1) for j in range(_ORDER + 1 - i)], axis=-1)
 
 
-def _least_squares(
-    design: NDArray[np.float64], values: NDArray[np.floating[Any]], weights: NDArray[np.floating[Any]]
-) -> NDArray[np.float64]:
+def _least_squares(design: NDArray[np.float64], values: Numbers, weights: Numbers) -> NDArray[np.float64]:
     root = np.sqrt(weights)[:, np.newaxis]
     return np.asarray(np.linalg.lstsq(design * root, values * root, rcond=None)[0])
 
 
-def _spread_out(
-    coefficients: NDArray[np.float64], grid: tuple[int, ...], step: int, shape: tuple[int, ...]
-) -> Plane:
+def _spread_out(coefficients: NDArray[np.float64], grid: tuple[int, ...], step: int, shape: tuple[int, ...]) -> Plane:
     """Draw the surface at the size of the picture, by way of a coarse grid of it."""
     rows, columns = (max(2, -(-side // step)) for side in shape[:2])
     y, x = np.mgrid[:rows, :columns]

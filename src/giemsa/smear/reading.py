@@ -111,9 +111,9 @@ class SmearReader:
         except PictureError as error:
             return _unread(name, " ".join(str(error).split()))
         height, width = rgb.shape[:2]
-        small = quality.too_small(width, height)
-        if small:
-            return replace(_unread(name, small), width=width, height=height, picture=_jpeg(rgb, PICTURE_PX))
+        unfit = quality.too_small(width, height) or quality.badly_exposed(rgb)
+        if unfit:
+            return replace(_unread(name, unfit), width=width, height=height, picture=_jpeg(rgb, PICTURE_PX))
         found = find_cells(rgb, cell_diameter_px=self.cell_diameter_px)
         sharpness = quality.sharpness_of(found)
         refusal = quality.refusal(found, sharpness)

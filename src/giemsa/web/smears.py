@@ -151,7 +151,11 @@ _EXAMPLE: Final = {
     ],
     "disclaimer": DISCLAIMER,
 }  # fmt: skip
-_EXAMPLE_LINES: Final = '{"read": 0, "of": 4}\n{"read": 1, "of": 4, "field": "field.jpg", "red_cells": 63, "refusal": ""}\n{"smear": {"sentences": ["..."]}}\n'
+_EXAMPLE_LINES: Final = (
+    '{"read": 0, "of": 4}\n'
+    '{"read": 1, "of": 4, "field": "field.jpg", "red_cells": 63, "refusal": ""}\n'
+    '{"smear": {"sentences": ["..."]}}\n'
+)
 
 
 @dataclass(frozen=True, slots=True)
