@@ -54,7 +54,7 @@ def test_an_unknown_command_is_wrong_use_in_one_sentence(capsys):
     assert main(["clasify", "x.png"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "no command 'clasify'; expected one of classify, demo, data" in said
+    assert "no command 'clasify'; expected one of classify, smear, demo, data" in said
 
 
 def test_wrong_arguments_are_wrong_use_in_one_sentence(capsys):

@@ -74,7 +74,9 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem(503, said, {"Retry-After": "5"})
 
     async def unexpected(_request: Request, _error: Exception) -> Response:
-        return problem(500, "something went wrong that should not; the server's log tells more")
+        # uvicorn hangs up after an unexpected error, which a client that keeps its connection must hear.
+        said = "something went wrong that should not; the server's log tells more"
+        return problem(500, said, {"Connection": "close"})
 
     app.add_exception_handler(ProblemError, ours)
     app.add_exception_handler(HTTPException, http)
