@@ -160,7 +160,8 @@ class Classifier:
                     under_way.append(pool.submit(self._classify_chunk, start, chunk))
                     start += len(chunk)
                     chunk = list(islice(stream, CHUNK))
-                if not chunk or len(under_way) > self.threads * _AHEAD:
+                # What is ready is handed on at once: a slow source, a list that somebody types, holds nothing back.
+                while under_way and (not chunk or len(under_way) > self.threads * _AHEAD or under_way[0].done()):
                     verdicts = under_way[0].result()
                     under_way.popleft()
                     yield verdicts

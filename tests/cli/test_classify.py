@@ -381,7 +381,7 @@ def test_an_interrupted_run_says_what_is_complete_and_is_gone_on_with(tmp_path, 
 
 
 def test_a_killed_run_is_gone_on_with(tmp_path, make_cells, tiny_model, classify):
-    paths = make_cells(tmp_path / "cells", 200, size=(12, 12))
+    paths = make_cells(tmp_path / "cells", 400, size=(12, 12))
     output = tmp_path / "out.jsonl"
     process = start(["-", "--model", tiny_model, "--output", output], stdin=subprocess.PIPE)
     process.stdin.write("".join(f"{path}\n" for path in paths[:-20]).encode())
@@ -391,6 +391,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path, make_cells, tiny_model, classify
         time.sleep(0.02)
     process.kill()
     process.communicate(timeout=120)
+    assert 33 < output.read_bytes().count(b"\n") < 400
     assert classify(tmp_path / "cells", "--output", output, "--resume")[0] == 0
     classify(tmp_path / "cells", "--output", tmp_path / "whole.jsonl")
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
