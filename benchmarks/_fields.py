@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from giemsa.images import decode
-from giemsa.smear.reviewed import HEALTHY, PASSED_OVER, matched
+from giemsa.smear.reviewed import HEALTHY, PASSED_OVER, intersection_over_union, matched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EDGE_PX = 4  # a label that comes so near to the border is of a cell that it cuts
+SAME_CELL = 0.8  # intersection over union of two boxes around one cell
 LABORATORIES = ("iml", "bbbc041")
 
 
@@ -45,13 +46,22 @@ def annotated_fields(folder: Path) -> Iterator[Annotated]:
     for field in sorted(
         json.loads((folder / "annotations.json").read_text(encoding="utf-8")), key=lambda f: f["image"]
     ):
-        kept = [o for o in field["objects"] if o["category"] not in PASSED_OVER]
+        kept = once([o for o in field["objects"] if o["category"] not in PASSED_OVER])
         boxes = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in kept], float).reshape(-1, 4)
         x0, y0, x1, y1 = boxes.T
         width, height = field["width"], field["height"]
         cut = (x0 <= EDGE_PX) | (y0 <= EDGE_PX) | (x1 >= width - EDGE_PX) | (y1 >= height - EDGE_PX)
         stages = np.array([o["category"] for o in kept])
         yield Annotated(field["image"], folder / field["image"], width, height, boxes, stages, cut)
+
+
+def once(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out labels that say a second time what another says of the same cell."""
+    boxes = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in objects], float).reshape(-1, 4)
+    same = np.triu(intersection_over_union(boxes, boxes) > SAME_CELL, 1)
+    what = np.array([o["category"] for o in objects])
+    again = (same & (what[:, np.newaxis] == what)).any(axis=0)
+    return [o for o, twice in zip(objects, again, strict=True) if not twice]
 
 
 def matches(boxes: NDArray[np.float64], field: Annotated, least: float = 0.5) -> list[tuple[int, int]]:

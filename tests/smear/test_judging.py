@@ -28,14 +28,11 @@ def test_light_that_moves_all_logits_changes_nothing():
     assert judging.relative(moved[3], second) == pytest.approx(judging.relative(logits[3], first))
 
 
-def test_a_field_of_few_cells_borrows_from_its_slide():
-    few = judging.reference((5.0, 2.0), 10, (-3.0, 1.0))
-    many = judging.reference((5.0, 2.0), 2000, (-3.0, 1.0))
-    assert few.slide_share > 0.6
-    assert few.centre < 0
-    assert many.slide_share < 0.02
-    assert many.centre == pytest.approx(5, abs=0.1)
-    assert few.cells == 10
+def test_a_field_is_drawn_most_of_the_way_to_its_slide():
+    against = judging.reference((5.0, 2.0), 10, (-3.0, 1.0))
+    assert against.centre == pytest.approx(-1)
+    assert against.spread == pytest.approx(2**0.25)
+    assert (against.cells, against.slide_share) == (10, judging.SLIDES_SHARE)
 
 
 def test_an_odd_field_does_not_move_the_slide():

@@ -108,7 +108,7 @@ class Reference:
     cells : int
         How many cells of the field itself are behind it.
     slide_share : float
-        How much of it comes from the slide's other fields, 0 to 1: more where the field has few cells.
+        How much of it comes from the whole slide, 0 to 1.
     """
 
     centre: float
