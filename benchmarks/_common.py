@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
+import statistics
+import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,3 +50,20 @@ def write_result(name: str, content: dict[str, Any]) -> None:
 def _anonymous(arguments: list[str]) -> list[str]:
     """Name folders by what is in them: paths of one machine mean nothing on another."""
     return [Path(argument).name.upper() if os.sep in argument else argument for argument in arguments]
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Run a command; seconds, and its peak memory in MB."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    taken = time.perf_counter() - started
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{command} failed with status {os.waitstatus_to_exitcode(status)}")
+    assert isinstance(usage, resource.struct_rusage)
+    return taken, usage.ru_maxrss / 1000
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Minimum, median and maximum."""
+    return {"min": round(min(values), 4), "median": round(statistics.median(values), 4), "max": round(max(values), 4)}

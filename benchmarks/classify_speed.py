@@ -10,16 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-from _common import write_result
+from _common import spread, timed, write_result
 
 DECODE = """
 import os, sys
@@ -73,23 +68,6 @@ def main() -> None:
             "peak_memory_mb": round(memory, 1),
         },
     )
-
-
-def timed(command: list[str]) -> tuple[float, float]:
-    """Run a command; seconds, and its peak memory in MB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    taken = time.perf_counter() - started
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"{command} failed with status {os.waitstatus_to_exitcode(status)}")
-    assert isinstance(usage, resource.struct_rusage)
-    return taken, usage.ru_maxrss / 1000
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Minimum, median and maximum."""
-    return {"min": round(min(values), 4), "median": round(statistics.median(values), 4), "max": round(max(values), 4)}
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from _common import write_result
-from classify_speed import spread, timed
+from _common import spread, timed, write_result
 
 
 def main() -> None:
