@@ -1,6 +1,6 @@
 """Choose the default cut of relative logits, on NIH cells only, each judged by a model that has not seen its patient.
 
-For each patient, cells are judged against all of the patient's own cells labelled uninfected, as a smear's cells are
+On confirmed labels. For each patient, cells are judged against all of the patient's own cells labelled uninfected, as a smear's cells are
 against their slide. The cut is the one at which a parasitaemia of one in two hundred is measured with the least
 variance: `giemsa.smear.site` chooses a laboratory's cut in the same way.
 
@@ -28,7 +28,8 @@ def main() -> None:
     by_patient = defaultdict(list)
     with args.out_of_fold.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            by_patient[row["patient"]].append((float(row["logit"]), row["official"] == "parasitized"))
+            if row["official"] == row["reviewed"] or row["donor"] == "yes":
+                by_patient[row["patient"]].append((float(row["logit"]), row["official"] == "parasitized"))
     patients = []
     for patient, cells in by_patient.items():
         logits, infected = (np.array(part) for part in zip(*cells, strict=True))
@@ -47,7 +48,7 @@ def main() -> None:
             "best_cut": site.cut,
             "at": {
                 f"{cut:g}": {"false_alarms": float((healthy >= cut).mean()), "sensitivity": float((sick >= cut).mean())}
-                for cut in (3, 4, 5, 6, 7, 8, 10)
+                for cut in (4, 6, 8, 10, 12, 15, 20, 25, 30)
             },
         },
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SITE_VERSION: Final = 1
 _AIM: Final = 0.005  # parasitaemia; 25,000 parasites per microlitre, where counting begins to matter
-_CUTS: Final = np.round(np.arange(1.0, 15.01, 0.25), 2)
+_CUTS: Final = np.round(np.arange(1.0, 40.01, 0.25), 2)
 
 
 @dataclass(frozen=True, slots=True)
