@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from _common import write_result
-from giemsa.smear import counting
+from giemsa.smear import counting, judging
 from giemsa.smear.site import LabelledField, calibrate
 from smear_judging import NOT_FOUND, relative
 
@@ -58,7 +58,7 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, Any]:
         none = counting.count(*called(healthy, site.cut), rates)
         seen["none"].append(not none.told_from_none)
         seen["wide"].append(result.detection_limit)
-        assumed = counting.count(*called(sample, 8.0), counting.assumed_rates())
+        assumed = counting.count(*called(sample, judging.DEFAULT_CUT), counting.assumed_rates())
         seen["assumed"].append(assumed.parasitaemia.low <= lab_truth <= assumed.parasitaemia.high)
     return {
         "fields": len(fields),
