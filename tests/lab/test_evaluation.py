@@ -343,7 +343,7 @@ def test_an_existing_evaluation_is_replaced_only_by_force(tmp_path):
 
 def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
-    with pytest.raises(OutputError, match=r"holds thesis\.tex, which no evaluation writes"):
+    with pytest.raises(OutputError, match=r"holds thesis\.tex, which is no part of an evaluation"):
         check_evaluation_folder(tmp_path, force=True)
     with pytest.raises(OutputError, match="is a file; name a folder"):
         check_evaluation_folder(tmp_path / "thesis.tex", force=True)

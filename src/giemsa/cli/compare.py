@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from giemsa.cli.evaluate import add_choice_of_cells
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -30,16 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="what to compare; the first one is the yardstick")
     parser.add_argument("--data", type=Path, metavar="DIR", help="labelled cells to evaluate all of them on, here")
-    parser.add_argument("--split", type=Path, metavar="FILE", help="a split (giemsa data split), to evaluate a part of")
-    part = parser.add_mutually_exclusive_group()
-    part.add_argument("--part", metavar="NAME", help="train, validation or test (default: test, else validation)")
-    part.add_argument("--fold", type=int, metavar="K", help="the fold that was held back, for a split with folds")
-    parser.add_argument("--reviewed", type=Path, metavar="CSV", help="a second reading: file,official,reviewed")
-    parser.add_argument("--donors", type=Path, metavar="FILE", help="patients without malaria, a name a line")
-    parser.add_argument("--positive-class", metavar="NAME", help="the folder that means parasitized")
-    parser.add_argument(
-        "--allow-training-patients", action="store_true", help="also judge patients that a model was trained on"
-    )
+    add_choice_of_cells(parser)
     parser.add_argument("--no-speed", action="store_true", help="do not measure cells per second")
     parser.add_argument("--output", type=Path, metavar="OUT", help="folder for HTML, Markdown, JSON and figures")
     parser.add_argument("--force", action="store_true", help="replace a comparison that is there already")

@@ -49,10 +49,8 @@ _SHARES = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "preci
 _WIDTH = 118  # columns of the tables where there is no terminal
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("data", type=Path, metavar="DIR", help="labelled cells: folders by class, or a CSV")
-    parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
+def add_choice_of_cells(parser: argparse.ArgumentParser) -> None:
+    """Add what says which labelled cells a model is judged on."""
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split (giemsa data split), to evaluate a part of")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--part", metavar="NAME", help="train, validation or test (default: test, else validation)")
@@ -61,8 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--donors", type=Path, metavar="FILE", help="patients without malaria, a name a line")
     parser.add_argument("--positive-class", metavar="NAME", help="the folder that means parasitized")
     parser.add_argument(
-        "--allow-training-patients", action="store_true", help="also judge patients that the model was trained on"
+        "--allow-training-patients", action="store_true", help="also judge patients that a model was trained on"
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("data", type=Path, metavar="DIR", help="labelled cells: folders by class, or a CSV")
+    parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
+    add_choice_of_cells(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="the folder of the evaluation")
     parser.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
     parser.add_argument("--no-galleries", action="store_true", help="no galleries and no analysis of errors")

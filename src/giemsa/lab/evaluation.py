@@ -15,22 +15,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
-import secrets
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from giemsa.data.patients import origin_of
-from giemsa.errors import DataError, OutputError
-from giemsa.files import cannot_write
+from giemsa.errors import DataError
 from giemsa.lab.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -42,12 +37,15 @@ from giemsa.lab.bootstrap import (
     clopper_pearson,
     units_of,
 )
+from giemsa.lab.folders import check_folder, replace_folder
 from giemsa.lab.metrics import ECE_BINS, BoolArray, Confusion, FloatArray, ReliabilityCurve, Tally
 from giemsa.sources import printable
 from giemsa.verdicts import DISCLAIMER, LABELS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -500,19 +498,12 @@ def write_evaluation(
 
     place = check_evaluation_folder(folder, force=force)
     content = _describe(report, provenance or {})
-    beside = place.with_name(f".{secrets.token_hex(4)}-{place.name}")
-    try:
-        beside.mkdir(parents=True)
+    with replace_folder(place) as beside:
         _write_text(beside / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
         _write_predictions(beside / "predictions.csv", predictions, report.threshold)
         draw_evaluation(beside, predictions, report, title=_title(content))
         if more is not None:
             more(beside)
-        _put_in_place(beside, place)
-    except OSError as error:
-        raise cannot_write(place, error) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return content
 
 
@@ -525,23 +516,7 @@ def check_evaluation_folder(folder: str | os.PathLike[str], *, force: bool = Fal
         If it is a file, or a folder that is not empty and `force` is not given or that holds anything that no
         evaluation writes.
     """
-    place = Path(folder)
-    if not os.path.lexists(place):
-        return place
-    if not place.is_dir():
-        raise OutputError(f"the output {place} is a file; name a folder")
-    found = sorted(entry.name for entry in place.iterdir())
-    others = [name for name in found if name not in (*FILES, *MORE_FILES)]
-    if others:
-        raise OutputError(
-            f"the output {place} holds {others[0]}, which no evaluation writes; name another folder, since all in it "
-            "would be replaced"
-        )
-    if found and not force:
-        raise OutputError(
-            f"the output {place} holds an evaluation already; name another one or replace it with --force"
-        )
-    return place
+    return check_folder(folder, (*FILES, *MORE_FILES), "an evaluation", force=force)
 
 
 def versions() -> dict[str, str]:
@@ -720,21 +695,6 @@ def _verdict(p: float, threshold: float) -> str:
     if np.isnan(p):
         return "unreadable"
     return "parasitized" if p >= threshold else "uninfected"
-
-
-def _put_in_place(beside: Path, place: Path) -> None:
-    """Rename the finished folder; what stood there is moved away first and comes back if that fails."""
-    if not place.exists():
-        beside.rename(place)
-        return
-    old = place.with_name(f".{secrets.token_hex(4)}-{place.name}")
-    place.rename(old)
-    try:
-        beside.rename(place)
-    except OSError:
-        old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _nan_if_none(value: float | None) -> float:

@@ -65,20 +65,25 @@ def replace_folder(place: Path) -> Iterator[Path]:
     try:
         beside.mkdir(parents=True)
         yield beside
-        if place.exists():
-            old = place.with_name(f".{secrets.token_hex(4)}-{place.name}")
-            place.rename(old)
-            try:
-                beside.rename(place)
-            except OSError:
-                old.rename(place)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            beside.rename(place)
+        _put_in_place(beside, place)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise cannot_write(place, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _put_in_place(beside: Path, place: Path) -> None:
+    """Rename the finished folder; what stood there is moved away first and comes back if that fails."""
+    if not place.exists():
+        beside.rename(place)
+        return
+    old = place.with_name(f".{secrets.token_hex(4)}-{place.name}")
+    place.rename(old)
+    try:
+        beside.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
