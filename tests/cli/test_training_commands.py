@@ -208,6 +208,17 @@ def test_a_tree_with_train_and_test_folders_is_trained_on_train_alone(tmp_path, 
         assert {row["layer"] for row in csv.DictReader(file)} == {"features.4"}
 
 
+@pytest.mark.parametrize("recipe", ["mobilenet", "resnet50", "vgg19"])
+def test_a_large_network_learns_some_steps_without_weights_from_the_hub(world, tmp_path, recipe):
+    steps = ["training.epochs=2", "training.frozen_epochs=1", "training.batch_size=8", "input_size_px=32"]
+    changes = [part for step in steps for part in ("--set", step)]
+    command = ["train", recipe, "--data", world / "cells", "--limit", 16, "--weights", "none", *changes]
+    assert giemsa(*command, "--output", tmp_path / "run") == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert all(0 < float(row["train_loss"]) < 10 for row in rows)
+    assert open_model(tmp_path / "run").card.name == recipe
+
+
 def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path, capsys):
     (tmp_path / "run.json").write_text(json.dumps({"format": 1, "status": "complete"}), encoding="utf-8")
     assert giemsa("export", tmp_path, "--output", tmp_path / "m.onnx") == 2
