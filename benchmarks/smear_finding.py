@@ -38,7 +38,7 @@ def main() -> None:
             use = embedded
             if laboratory == "iml" and args.finders:
                 use = args.finders[index % len(args.finders)]
-                if not use.exists():
+                if not use.exists():  # a fold that was not trained
                     continue
             if use != finding.FINDER_PATH:
                 finding.FINDER_PATH = use
