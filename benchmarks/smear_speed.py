@@ -1,7 +1,8 @@
 """Time reading fields beside decoding their photographs alone, in turns, in one run; and weigh one field of 16 megapixels.
 
 Both are whole processes on all cores, from start to end, so that importing and opening the models count. The large field
-is one of the photographs at 4,608 x 3,456 pixels, read by a process of its own.
+is one of the photographs at 4,608 x 3,456 pixels, read by a process of its own. Whether memory grows is seen by reading a
+laboratory's photographs once and ten times over, under other names.
 
     python benchmarks/smear_speed.py FIELDS [--runs 5]
 """
@@ -14,6 +15,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -21,6 +23,7 @@ from _common import spread, timed, write_result
 from _fields import LABORATORIES
 
 LARGE = (4608, 3456)
+TIMES = 10
 
 DECODE = """
 import os, sys
@@ -45,6 +48,8 @@ def main() -> None:
     for laboratory in LABORATORIES:
         photographs = sorted(p for p in (args.fields / laboratory).iterdir() if p.suffix.lower() in (".jpg", ".png"))
         result[laboratory] = measure(photographs, args.runs)
+        if laboratory == LABORATORIES[0]:
+            result[laboratory]["peak_memory_mb_by_fields"] = memory_of_many(photographs)
         print(laboratory, result[laboratory], flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         large = Path(scratch) / "large.jpg"
@@ -65,7 +70,7 @@ def main() -> None:
     )  # fmt: skip
 
 
-def measure(photographs: list[Path], runs: int) -> dict[str, object]:
+def measure(photographs: list[Path], runs: int) -> dict[str, Any]:
     pixels = sum(cv2.imread(str(path)).shape[0] * cv2.imread(str(path)).shape[1] for path in photographs) / 1e6
     seconds: dict[str, list[float]] = {"decode": [], "smear": []}
     memory = 0.0
@@ -91,6 +96,20 @@ def measure(photographs: list[Path], runs: int) -> dict[str, object]:
         "cells_per_second": spread([cells / one for one in seconds["smear"]]),
         "peak_memory_mb": round(memory, 1),
     }
+
+
+def memory_of_many(photographs: list[Path]) -> dict[str, float]:
+    found = {}
+    for times in (1, TIMES):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "fields"
+            folder.mkdir()
+            for time in range(times):
+                for path in photographs:
+                    (folder / f"{time:02}-{path.name}").symlink_to(path.resolve())
+            _, peak = timed(smear([folder], Path(scratch) / "out"))
+        found[f"{times * len(photographs)}"] = round(peak, 1)
+    return found
 
 
 def smear(photographs: list[Path], output: Path) -> list[str]:

@@ -105,6 +105,10 @@ def speed(result: dict[str, Any]) -> str:
         for name, one in result["laboratories"].items()
     ]  # fmt: skip
     large, machine = result["field_of_16_megapixels"], result["machine"]
+    many = next(
+        one["peak_memory_mb_by_fields"] for one in result["laboratories"].values() if "peak_memory_mb_by_fields" in one
+    )
+    by_fields = ", ".join(f"{memory:.0f} MB for {fields} fields" for fields, memory in many.items())
     head = (
         "laboratory",
         "fields",
@@ -121,7 +125,8 @@ def speed(result: dict[str, Any]) -> str:
 
 `{result["command"]}`, {machine["cores"]} cores of {machine["processor"]}, whole processes with report and overlays, median of
 {result["runs"]} runs (least to most). One field of 16 megapixels: {large["seconds"]:.1f} s from start to end, peak
-{large["peak_memory_mb"]:.0f} MB, of which {large["memory_at_start_mb"]:.0f} MB before the first field.
+{large["peak_memory_mb"]:.0f} MB, of which {large["memory_at_start_mb"]:.0f} MB before the first field. Peak memory
+with the number of fields: {by_fields}.
 """
 
 
