@@ -73,7 +73,7 @@ def _adapt(args: argparse.Namespace) -> int:
     if not 0 < args.false_alarms < 0.5:
         raise UsageError(f"--false-alarms is {args.false_alarms}: give a share between 0 and 0.5, such as 0.01")
     if args.output.exists():
-        raise RunError(f"{args.output} exists: give another --output.")
+        raise RunError(f"{args.output} exists: give another --output")
     from giemsa.data.cache import open_cache
     from giemsa.data.laboratory import read_laboratory
     from giemsa.lab.adaptation_report import to_markdown, write_report

@@ -60,7 +60,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
         split = read_split(args.split)
         if not split.n_folds:
             raise DataError(
-                f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds)."
+                f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds)"
             )
     else:
         split = make_split(data.index, data.labels, folds=args.folds, seed=recipe.training.seed)

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_output(args.output, force=args.force)
     if args.int8 and args.data is None:
-        raise UsageError("--int8 needs --data DIR: the ranges of activations are found on cells that were trained on.")
+        raise UsageError("--int8 needs --data DIR: the ranges of activations are found on cells that were trained on")
     opened = open_run(args.run)
     calibration = Calibration(**opened.record.calibration) if opened.record.calibration else Calibration()
     if args.calibration is not None:

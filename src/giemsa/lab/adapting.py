@@ -536,7 +536,7 @@ def _open_work(
 ) -> Path:
     """Make the working folder, or go on with one that was begun in the same way."""
     if folder.exists():
-        raise RunError(f"{folder} exists: give another --output.")
+        raise RunError(f"{folder} exists: give another --output")
     work = working_folder(folder)
     weights = sha256(b"".join(tensor.numpy().tobytes() for tensor in start.network.state_dict().values())).hexdigest()
     begun = {
@@ -550,14 +550,14 @@ def _open_work(
         write_file(work / "begun.json", json.dumps(begun) + "\n")
         return work
     if not resume:
-        raise RunError(f"{work} holds an adaptation that was begun: go on with --resume, or remove it.")
+        raise RunError(f"{work} holds an adaptation that was begun: go on with --resume, or remove it")
     try:
         previous = json.loads((work / "begun.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{work} holds no adaptation that can be resumed ({error}): remove it.") from None
+        raise RunError(f"{work} holds no adaptation that can be resumed ({error}): remove it") from None
     for what, digest in begun.items():
         if previous.get(what) != digest:
-            raise RunError(f"{work} was begun with other {what}: remove it, or give another --output.")
+            raise RunError(f"{work} was begun with other {what}: remove it, or give another --output")
     return work
 
 
@@ -577,7 +577,7 @@ def open_start(name: str) -> Start:
     if name == "default":
         weights = EMBEDDED_PATH.with_name("weights.safetensors")
         if not weights.is_file():
-            raise RunError(f"this installation lacks the embedded model's fp32 weights ({weights}): give --from RUN.")
+            raise RunError(f"this installation lacks the embedded model's fp32 weights ({weights}): give --from RUN")
         recipe = load_recipe(EMBEDDED_PATH.with_name("recipe.toml"))
         network = build_network(recipe.network, recipe.input_size_px)
         load_weights(network, weights)

@@ -178,10 +178,10 @@ def _timm_model(name: str) -> nn.Module:
     if not timm.is_model(name):
         nearest = difflib.get_close_matches(name, [*timm.list_models(), SQUEEZENET], n=3)
         which = f"the nearest names are {', '.join(nearest)}" if nearest else "see timm.list_models()"
-        raise RecipeError(f"network.model = {name!r} is not known to timm: {which}.")
+        raise RecipeError(f"network.model = {name!r} is not known to timm: {which}")
     model: nn.Module = timm.create_model(name, pretrained=False)
     if not hasattr(model, "prune_intermediate_layers") or not getattr(model, "feature_info", None):
-        raise RecipeError(f"network.model = {name!r} has no feature levels in timm: take another, such as resnet18.")
+        raise RecipeError(f"network.model = {name!r} has no feature levels in timm: take another, such as resnet18")
     return model
 
 
@@ -189,7 +189,7 @@ def _chosen_level(settings: BackboneSettings, levels: int) -> int:
     if settings.level == "last":
         return levels - 1
     if settings.level >= levels:
-        raise RecipeError(f"network.level = {settings.level} is impossible: {settings.model} has 0 to {levels - 1}.")
+        raise RecipeError(f"network.level = {settings.level} is impossible: {settings.model} has 0 to {levels - 1}")
     return settings.level
 
 
@@ -198,7 +198,7 @@ def _insert_stem_norm(model: Any, name: str) -> None:  # noqa: ANN401
 
     stem: Any = getattr(model, "stem", None)
     if not hasattr(stem, "conv"):
-        raise RecipeError(f"network.stem_norm is for resnetv2 models, and {name} has no such stem: leave it out.")
+        raise RecipeError(f"network.stem_norm is for resnetv2 models, and {name} has no such stem: leave it out")
     model.stem = nn.Sequential()
     for part, module in stem.named_children():
         model.stem.add_module(part, module)

@@ -83,7 +83,7 @@ def fit_calibration(
     if min(n_positive, n_negative) < max(1, least):
         raise DataError(
             f"Calibration needs {max(1, least)} cells of each class; there are {n_positive} parasitized and "
-            f"{n_negative} uninfected ones."
+            f"{n_negative} uninfected ones"
         )
     temperature, bias = _fit_platt(logit[used].astype(np.float64), positive[used], weight[used].astype(np.float64))
     threshold_logit = _best_cut(logit, positive & ~donor, used, donor, donor_specificity)

@@ -80,7 +80,7 @@ def require_both_classes(targets: Targets, chosen: NDArray[np.intp], what: str) 
     positive = int(targets.positive[used].sum())
     if positive == 0 or positive == len(used):
         raise DataError(
-            f"The {what} cells are {positive} parasitized and {len(used) - positive} uninfected ones: both are needed."
+            f"the {what} cells are {positive} parasitized and {len(used) - positive} uninfected ones: both are needed"
         )
 
 

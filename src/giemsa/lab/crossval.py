@@ -129,10 +129,10 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
     for k in range(split.n_folds):
         held = np.load(folder / f"fold-{k}" / "held_back.npz")
         if (fold[held["rows"]] >= 0).any():
-            raise RunError(f"{folder} does not hold one cross-validation: fold {k} repeats cells of another.")
+            raise RunError(f"{folder} does not hold one cross-validation: fold {k} repeats cells of another")
         logit[held["rows"]], fold[held["rows"]] = held["logit"], k
     if (fold < 0).any():
-        raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back.")
+        raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back")
     calibration = calibrate(logit, labels, recipe)
     write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
     _write_predictions(folder / "out_of_fold.csv", index, labels, logit, fold, calibration)
@@ -262,7 +262,7 @@ def read_calibration(path: Path) -> Calibration:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Calibration(**content)
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}.") from None
+        raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}") from None
 
 
 def _write_predictions(

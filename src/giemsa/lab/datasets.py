@@ -87,7 +87,7 @@ def training_data(
     digest = part = ""
     if split is None:
         if fold is not None:
-            raise DataError("--fold needs --split FILE: there is nothing to take a fold of.")
+            raise DataError("--fold needs --split FILE: there is nothing to take a fold of")
         if any(cell.part == "train" for cell in data.index):
             rows, validation = (
                 np.array([row for row, cell in enumerate(data.index) if cell.part == name], np.intp)
@@ -106,10 +106,10 @@ def training_data(
 def _parts(split: Split, index: CellIndex, fold: int | None) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
     if split.n_folds:
         if fold is None:
-            raise DataError(f"The split has {split.n_folds} folds: say which one is held back with --fold.")
+            raise DataError(f"the split has {split.n_folds} folds: say which one is held back with --fold")
         train, validation = split.fold(index, fold)
         return train, validation, f"fold {fold}"
     if fold is not None:
-        raise DataError("--fold is for splits with folds; this one is a hold-out.")
+        raise DataError("--fold is for splits with folds; this one is a hold-out")
     parts = split.parts(index)
     return parts["train"], parts.get("validation", parts["train"][:0]), "validation"

@@ -120,9 +120,7 @@ def export_run(
         _write_graph(network, size, path)
         if int8:
             if calibration_cells is None:
-                raise ModelError(
-                    "int8 needs cells to calibrate on: give the data that the run was trained on (--data)."
-                )
+                raise ModelError("int8 needs cells to calibrate on: give the data that the run was trained on (--data)")
             path = _quantise(path, calibration_cells)
         _write_metadata(path, metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size)))
         agreement = compare(network, path, comparison_cells, calibration)
@@ -143,7 +141,7 @@ def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
         known = {row["sha256"] for row in csv.DictReader(file)}
     rows = np.array([row for row, cell in enumerate(index.cells) if cell.sha256 in known], np.intp)
     if not len(rows):
-        raise DataError(f"{index.root} holds none of the cells that {run.folder} was trained on.")
+        raise DataError(f"{index.root} holds none of the cells that {run.folder} was trained on")
     return rows
 
 
@@ -278,11 +276,11 @@ def _write_metadata(path: Path, content: dict[str, Any]) -> None:
 def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
     if int8 and agreement.changed_verdicts > INT8_CHANGED_VERDICTS:
         raise ModelError(
-            f"The int8 model is not written: {agreement}, and at most {INT8_CHANGED_VERDICTS:.1%} of verdicts may "
-            "change; export without --int8, or train longer."
+            f"the int8 model is not written: {agreement}, and at most {INT8_CHANGED_VERDICTS:.1%} of verdicts may "
+            "change; export without --int8, or train longer"
         )
     if not int8 and agreement.largest_difference > FP32_TOLERANCE:
-        raise ModelError(f"The model is not written: {agreement}, and at most {FP32_TOLERANCE:g} is allowed.")
+        raise ModelError(f"the model is not written: {agreement}, and at most {FP32_TOLERANCE:g} is allowed")
 
 
 class _silent:  # noqa: N801  used as a word

@@ -72,7 +72,7 @@ def check_network(recipe: Recipe) -> None:
         except RuntimeError as error:
             raise RecipeError(
                 f"recipe {recipe.name}: input_size_px = {size} is smaller than its network can pool ({error}); give "
-                "larger cells."
+                "larger cells"
             ) from None
 
 

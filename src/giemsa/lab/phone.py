@@ -146,12 +146,12 @@ def _convert(network: nn.Module, size_px: int, *, int8: bool) -> bytes:
 def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
     if agreement.changed_verdicts > INT8_CHANGED_VERDICTS:
         raise ModelError(
-            f"The .tflite file is not written: {agreement}, and at most {INT8_CHANGED_VERDICTS:.1%} of verdicts may "
-            f"change; export {'without --int8' if int8 else 'as ONNX'}."
+            f"the .tflite file is not written: {agreement}, and at most {INT8_CHANGED_VERDICTS:.1%} of verdicts may "
+            f"change; export {'without --int8' if int8 else 'as ONNX'}"
         )
     if not int8 and agreement.largest_difference > FP32_TOLERANCE:
         raise ModelError(
-            f"The .tflite file is not written: {agreement}, and at most {FP32_TOLERANCE:g} is allowed; export as ONNX."
+            f"the .tflite file is not written: {agreement}, and at most {FP32_TOLERANCE:g} is allowed; export as ONNX"
         )
 
 

@@ -63,10 +63,10 @@ def fit_to_weights(recipe: Recipe, say: Callable[[str], None] = print) -> Recipe
         if not missing:
             break
     if missing:
-        raise RunError(f"{path} holds weights of another architecture than {settings.model}: they lack {missing[0]}.")
+        raise RunError(f"{path} holds weights of another architecture than {settings.model}: they lack {missing[0]}")
     if settings.level not in {"last", chosen.level}:
         raise RunError(
-            f"{path} holds {settings.model} up to its level {level}, and network.level = {settings.level} is asked for."
+            f"{path} holds {settings.model} up to its level {level}, and network.level = {settings.level} is asked for"
         )
     if chosen.level != settings.level:
         say(
@@ -135,7 +135,7 @@ def _load(base: nn.Module, weights: dict[str, Tensor], settings: BackboneSetting
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise RunError(
-                f"{origin} holds weights of another architecture than {settings.model}: they {what} {names[0]}{more}."
+                f"{origin} holds weights of another architecture than {settings.model}: they {what} {names[0]}{more}"
             )
     kept = {name: value.float() for name, value in weights.items() if name in expected}
     base.load_state_dict(kept | {name: expected[name] for name in counted})
@@ -146,9 +146,9 @@ def _read_keys(path: Path) -> list[str]:
         with safe_open(path, "pt") as file:
             keys: list[str] = list(file.keys())
     except FileNotFoundError:
-        raise RunError(f"There are no weights at {path}: check --weights, or give --weights none.") from None
+        raise RunError(f"there are no weights at {path}: check --weights, or give --weights none") from None
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} is not a safetensors file: {error}.") from None
+        raise RunError(f"{path} is not a safetensors file: {error}") from None
     return [key for key in keys if not key.endswith("num_batches_tracked")]
 
 
@@ -177,7 +177,7 @@ def _fetch(model: str) -> tuple[dict[str, Tensor], str]:
 
         config = timm.get_pretrained_cfg(model)
         if config is None or not config.has_weights:
-            raise RecipeError(f"timm has no pretrained weights of {model}: give --weights FILE.safetensors or none.")
+            raise RecipeError(f"timm has no pretrained weights of {model}: give --weights FILE.safetensors or none")
         place = constants.ENDPOINT
         source = f"{place}/{config.hf_hub_id}" if config.hf_hub_id else str(config.url)
         if config.hf_hub_id and not _is_cached(config.hf_hub_id):

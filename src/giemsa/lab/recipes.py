@@ -329,7 +329,7 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{origin} is not a TOML file: {error}.") from None
+        raise RecipeError(f"{origin} is not a TOML file: {error}") from None
     for key, value in (overrides or {}).items():
         _put(content, key, value)
     return parse_recipe(content, origin)
@@ -355,7 +355,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise RecipeError(f"--set {assignment!r} is no assignment: write KEY=VALUE, such as training.epochs=3.")
+            raise RecipeError(f"--set {assignment!r} is no assignment: write KEY=VALUE, such as training.epochs=3")
         try:
             overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
@@ -372,9 +372,9 @@ def change_weights(recipe: Recipe, weights: str) -> dict[str, Any]:
         If the recipe has no backbone, or it is neither a file nor `none` nor `imagenet`.
     """
     if not isinstance(recipe.network, BackboneSettings):
-        raise RecipeError(f"recipe {recipe.name} has no backbone to load weights into: leave out --weights.")
+        raise RecipeError(f"recipe {recipe.name} has no backbone to load weights into: leave out --weights")
     if weights not in ("none", "imagenet") and not weights.endswith(".safetensors"):
-        raise RecipeError(f"--weights {weights} is neither a .safetensors file nor none (or imagenet, from the hub).")
+        raise RecipeError(f"--weights {weights} is neither a .safetensors file nor none (or imagenet, from the hub)")
     return {"network.weights": weights}
 
 
@@ -469,12 +469,12 @@ def _find(name: str) -> tuple[str, str]:
             return Path(name).read_text(encoding="utf-8"), name
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise RecipeError(f"The recipe {name} cannot be read: {reason}.") from None
+            raise RecipeError(f"the recipe {name} cannot be read: {reason}") from None
     known = recipe_names()
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=3)
         which = f"the nearest names are {', '.join(nearest)}" if nearest else f"there are {', '.join(known)}"
-        raise RecipeError(f"There is no recipe {name!r}: {which}; or give the path of a TOML file.")
+        raise RecipeError(f"there is no recipe {name!r}: {which}; or give the path of a TOML file")
     return (resources.files("giemsa.lab") / "recipe_files" / f"{name}.toml").read_text(
         encoding="utf-8"
     ), f"recipe {name}"
@@ -485,5 +485,5 @@ def _put(content: dict[str, Any], key: str, value: object) -> None:
     for table in tables:
         content = content.setdefault(table, {})
         if not isinstance(content, dict):
-            raise RecipeError(f"--set {key}: {table!r} is a value and not a table.")
+            raise RecipeError(f"--set {key}: {table!r} is a value and not a table")
     content[last] = value

@@ -120,7 +120,7 @@ def open_run(folder: Path) -> Run:
     record = read_record(folder)
     if record.status != "complete":
         raise RunError(
-            f"The run {folder} is not complete: finish it with `giemsa train ... --output {folder} --resume`."
+            f"the run {folder} is not complete: finish it with `giemsa train ... --output {folder} --resume`"
         )
     return Run(folder, load_recipe(folder / "recipe.toml"), record)
 
@@ -137,19 +137,17 @@ def read_record(folder: Path) -> RunRecord:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{folder} is not a run folder: there is no run.json in it.") from None
+        raise RunError(f"{folder} is not a run folder: there is no run.json in it") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.") from None
+        raise RunError(f"{path} cannot be read: {error}") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise RunError(
-            f"The run {folder} is of format {found}, and this version reads format {FORMAT}: train it again."
-        )
+        raise RunError(f"the run {folder} is of format {found}, and this version reads format {FORMAT}: train it again")
     try:
         return RunRecord(**content)
     except TypeError as error:
         raise RunError(
-            f"{path} has other entries than this version writes ({str(error).partition(') ')[2]}): train it again."
+            f"{path} has other entries than this version writes ({str(error).partition(') ')[2]}): train it again"
         ) from None
 
 
@@ -172,16 +170,16 @@ def load_weights(network: nn.Module, path: Path) -> None:
         If the file is missing or is not of this architecture.
     """
     if not path.is_file():
-        raise RunError(f"There are no weights at {path}.")
+        raise RunError(f"there are no weights at {path}")
     try:
         weights = load_file(path)
     except Exception as error:
-        raise RunError(f"{path} is not a safetensors file: {error}.") from None
+        raise RunError(f"{path} is not a safetensors file: {error}") from None
     expected = network.state_dict()
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     misshapen = [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
     for names, what in ((missing, "lack"), (unknown, "have besides"), (sorted(misshapen), "have in another shape")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise RunError(f"{path} holds weights of another architecture: they {what} {names[0]}{more}.")
+            raise RunError(f"{path} holds weights of another architecture: they {what} {names[0]}{more}")
     network.load_state_dict(weights)

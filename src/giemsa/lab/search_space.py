@@ -174,7 +174,7 @@ def read_space(path: Path, recipe: Recipe) -> SearchSpace:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RecipeError(f"The search space {path} cannot be read: {reason}.") from None
+        raise RecipeError(f"the search space {path} cannot be read: {reason}") from None
     try:
         space = SearchSpace.model_validate(content)
     except ValidationError as error:
@@ -183,7 +183,7 @@ def read_space(path: Path, recipe: Recipe) -> SearchSpace:
         reason = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             reason = "there is no such key"
-        raise RecipeError(f"{path}: {place}: {reason}; see `giemsa tune --help` for an example.") from None
+        raise RecipeError(f"{path}: {place}: {reason}; see `giemsa tune --help` for an example") from None
     _check_keys(space, recipe, path)
     _check_ends(space, recipe, path)
     return space
@@ -210,12 +210,12 @@ def _check_keys(space: SearchSpace, recipe: Recipe, path: Path) -> None:
             if key not in known or key.partition(".")[0] in {"name", "description", "source", "published"}:
                 nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
                 more = f"; the nearest ones are {', '.join(nearest)}" if nearest else ""
-                raise RecipeError(f"{path}: {name}: the recipe {recipe.name} has no key {key!r} to vary{more}.")
+                raise RecipeError(f"{path}: {name}: the recipe {recipe.name} has no key {key!r} to vary{more}")
             if key in taken:
-                raise RecipeError(f"{path}: {name} and {taken[key]} both vary {key}: name it once.")
+                raise RecipeError(f"{path}: {name} and {taken[key]} both vary {key}: name it once")
             taken[key] = name
             if isinstance(parameter, Factor) and not _is_number(_value_at(content, key)):
-                raise RecipeError(f"{path}: {name}: {key} = {_value_at(content, key)!r} cannot be multiplied.")
+                raise RecipeError(f"{path}: {name}: {key} = {_value_at(content, key)!r} cannot be multiplied")
 
 
 def _check_ends(space: SearchSpace, recipe: Recipe, path: Path) -> None:

@@ -472,7 +472,7 @@ def _new_record(
 
 def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: TrainingData, used: NDArray[np.intp]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} exists: go on with --resume, or give another --output.")
+        raise RunError(f"{folder} exists: go on with --resume, or give another --output")
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "recipe.toml", recipe.to_toml())
     with (
@@ -491,9 +491,9 @@ def _check_resumable(folder: Path, record: RunRecord) -> RunRecord:
     for what in ("recipe", "data", "split"):
         name = f"{what}_digest"
         if getattr(previous, name) != getattr(record, name):
-            raise RunError(f"{folder} cannot be resumed: it was begun with another {what}; give another --output.")
+            raise RunError(f"{folder} cannot be resumed: it was begun with another {what}; give another --output")
     if previous.split_part != record.split_part:
-        raise RunError(f"{folder} cannot be resumed: it held back {previous.split_part!r}, not {record.split_part!r}.")
+        raise RunError(f"{folder} cannot be resumed: it held back {previous.split_part!r}, not {record.split_part!r}")
     return previous
 
 
