@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { $, h, count, call, get, trouble, say, download, page } = window.giemsa;
+  const { $, h, count, call, linesOf, get, trouble, say, download, page } = window.giemsa;
   const PATH = "/api/v1/smears?include=report";
   const state = { files: [], summary: null, report: null, live: null, stop: null };
   window.giemsa.smear = state;
@@ -58,22 +58,13 @@
 
   /** Follow the lines of an answer, one a field, to the last one. */
   async function lastOf(answer) {
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let pieces = [];
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) throw new TypeError("the answer breaks off");
-      const lines = value.split("\n");
-      for (const line of lines.slice(0, -1)) {
-        const said = JSON.parse(pieces.join("") + line);
-        pieces = [];
-        if (said.smear) return said.smear;
-        if (said.problem) throw new Error(said.problem.detail);
-        if (!said.read) showProgress(`Reading ${count(said.of, "field")} …`, said);
-        else showProgress(`${said.read.toLocaleString("en")} of ${count(said.of, "field")} read; the last, ${said.field}: ${said.refusal ? `left out, ${said.refusal}` : count(said.red_cells, "red cell")}`, said);
-      }
-      pieces.push(lines.at(-1));
+    for await (const said of linesOf(answer)) {
+      if (said.smear) return said.smear;
+      if (said.problem) throw new Error(said.problem.detail);
+      if (!said.read) showProgress(`Reading ${count(said.of, "field")} …`, said);
+      else showProgress(`${said.read.toLocaleString("en")} of ${count(said.of, "field")} read; the last, ${said.field}: ${said.refusal ? `left out, ${said.refusal}` : count(said.red_cells, "red cell")}`, said);
     }
+    throw new TypeError("the answer breaks off");
   }
 
   function showProgress(text, said) {
