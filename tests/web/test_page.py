@@ -213,7 +213,15 @@ def test_a_thousand_cells(page, tmp_path, make_zip):
     cells = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.png"))]
     archive = tmp_path / "thousand.zip"
     archive.write_bytes(make_zip({f"cell_{i:04d}.png": cells[i % len(cells)] for i in range(1_000)}))
+    page.evaluate("""() => {
+        window.seen = [];
+        const text = document.getElementById("progress-text");
+        new MutationObserver(() => seen.push(text.textContent)).observe(text, { childList: true });
+    }""")
     judge_files(page, [archive], 1_000)
+    said = page.evaluate("seen")
+    assert len([text for text in said if "of 1,000 cells read" in text]) > 3
+    assert said[-1] == "1,000 of 1,000 cells read"
     expect(page.locator("#grid .cell")).to_have_count(1_000)
     assert page.locator('[data-total="all"] b').inner_text() == "1,000"
     page.fill("#find", "0999")
@@ -286,6 +294,27 @@ def test_kept_pictures_are_reviewed_by_somebody_else(page):
     page.keyboard.press("p")
     expect(page.locator("#page-review")).to_contain_text("1 of 3 cells answered")
     expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
+
+
+def test_kept_pictures_can_be_removed(page, site):
+    import httpx
+
+    judge_files(page, sorted(EXAMPLES.glob("drawn_uninfected_torn_*.png"))[:3], 3)
+    page.click("#to-review")
+    page.click("#keep")
+    page.locator("#kept summary").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("#kept li")
+    expect(rows.filter(has_text="torn")).to_have_count(3)
+    assert violations(page) == []
+    before = rows.count()
+    rows.filter(has_text="torn").first.locator("button").click()
+    expect(rows).to_have_count(before - 1)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#remove-all")
+    expect(page.locator("#kept")).to_have_count(0)
+    expect(page.locator("#take")).to_be_disabled()
+    assert httpx.get(f"{site}/api/v1/pictures", trust_env=False).json() == []
 
 
 def read_smear(page, paths, count):

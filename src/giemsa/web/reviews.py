@@ -187,6 +187,17 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
         headers = {"Content-Disposition": "attachment"}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
+    @router.delete(
+        "/api/v1/pictures/{sha256}",
+        summary="Remove a kept picture",
+        description="What was answered to it stays: answers hold its name and digest, and are never removed.",
+        status_code=204,
+        responses=problems(404, 422),
+    )
+    async def remove_picture(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]) -> None:
+        if not await asyncio.to_thread(reviews.remove_picture, sha256):
+            raise ProblemError(404, f"no picture with the SHA-256 {sha256} is kept")
+
     return router
 
 
