@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from giemsa.classifier import Classifier, Examined
+    from giemsa.smear.site import Site
     from giemsa.verdicts import Verdict
     from giemsa.web.batching import Batcher
     from giemsa.web.counts import Counts
@@ -146,6 +147,7 @@ class Desk:
     folder: Folder
     counts: Counts
     curves: list[dict[str, Any]]
+    site: Site | None = None
 
 
 _EXAMPLE_MODEL = {"name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",

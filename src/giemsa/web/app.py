@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 from giemsa import __version__
 from giemsa.classifier import Classifier
+from giemsa.smear.site import read_site
 from giemsa.verdicts import DISCLAIMER
 from giemsa.web.api import Desk, api_router
 from giemsa.web.batching import Batcher
@@ -54,8 +55,8 @@ def create_app(settings: Settings) -> ASGIApp:
 
     Raises
     ------
-    UsageError, ModelError
-        If the settings make no sense or are not safe, or the model cannot be opened.
+    UsageError, ModelError, DataError
+        If the settings make no sense or are not safe, or the model or the site's file cannot be read.
     """
     check_settings(settings)
     cv2.setNumThreads(1)  # each worker decodes and resizes by itself
@@ -68,7 +69,8 @@ def create_app(settings: Settings) -> ASGIApp:
     counts.watch("giemsa_waiting_cells", "Pictures that wait for the model", lambda: batcher.waiting)
     counts.watch("giemsa_held_bytes", "Bytes of bodies that are held", lambda: room.held)
     folder = Folder()
-    desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model))
+    site = read_site(settings.site, model_sha256=classifier.model.digest) if settings.site is not None else None
+    desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model), site)
     smears = Smears(desk)
     counts.watch("giemsa_smears_under_way", "Smears that are being read", lambda: smears.under_way)
     reviews = Reviews(settings.database or f"sqlite:///{folder.path / 'reviews.sqlite'}")

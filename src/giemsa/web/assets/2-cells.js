@@ -220,8 +220,8 @@
   }
 
   function card(cell, scale) {
-    const said = cell.verdict === "unreadable" || cell.reason
-      ? h("span", { class: "why" }, cell.reason) : h("span", { class: "p" }, "p parasitized ", probability(cell.p_parasitized));
+    const said = [cell.p_parasitized === null ? null : h("span", { class: "p" }, "p parasitized ", probability(cell.p_parasitized)),
+      cell.reason ? h("span", { class: "why" }, cell.reason) : null];
     return h("li", { class: "cell" }, h("button", { type: "button", title: cell.image, onclick: () => look(cell) }, figureOf(cell, scale),
       h("span", { class: "words", "data-verdict": cell.verdict }, wordOf(cell.verdict), said, h("span", { class: "name" }, shortName(cell.image)))));
   }
@@ -297,7 +297,7 @@
     const cells = ordered().map((cell) => {
       const overlay = state.evidence && cell.evidence ? `<img class="over" alt="" src="${window.giemsa.evidenceCanvas(cell.evidence, scale).toDataURL()}">` : "";
       const picture = cell.picture ? `<div class="pic"><img alt="" src="${cell.picture}">${overlay}</div>` : `<div class="pic none">✕</div>`;
-      return `<li class="${cell.verdict}">${picture}<b>${VERDICTS[cell.verdict].sign} ${VERDICTS[cell.verdict].word}</b><span>${cell.p_parasitized === null ? escaped(cell.reason) : `p parasitized ${escaped(probability(cell.p_parasitized))}`}</span><small>${escaped(cell.image)}</small></li>`;
+      return `<li class="${cell.verdict}">${picture}<b>${VERDICTS[cell.verdict].sign} ${VERDICTS[cell.verdict].word}</b><span>${[cell.p_parasitized === null ? "" : `p parasitized ${escaped(probability(cell.p_parasitized))}`, escaped(cell.reason)].filter(Boolean).join("<br>")}</span><small>${escaped(cell.image)}</small></li>`;
     });
     const some = cells.length < state.cells.length ? ` Shown are ${cells.length.toLocaleString("en")} of them.` : "";
     return `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
