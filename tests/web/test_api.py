@@ -382,3 +382,28 @@ def test_an_empty_archive_is_a_row(client, make_zip):
     cells = client.post("/api/v1/cells", files=files(("none.zip", make_zip({"readme.txt": b"x"})))).json()["cells"]
     assert [(cell["image"], cell["verdict"]) for cell in cells] == [("none.zip", "unreadable")]
     assert "no pictures" in cells[0]["reason"]
+
+
+def test_every_answer_is_described_with_an_example_that_is_one(client):
+    from giemsa.web import api, reviews, smears
+
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    seen = 0
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                for kind, content in response.get("content", {}).items():
+                    schema = content["schema"]
+                    reference = schema.get("$ref") or schema.get("items", {}).get("$ref")
+                    described = schemas[reference.rpartition("/")[2]] if reference else {}
+                    example = content.get("example", described.get("example"))
+                    if kind == "application/octet-stream":
+                        continue
+                    assert example, (path, status, kind)
+                    if reference:
+                        title = described["title"]
+                        model = next(getattr(part, title) for part in (api, reviews, smears) if hasattr(part, title))
+                        model.model_validate(example)
+                    seen += 1
+    assert seen > 50

@@ -9,6 +9,7 @@ import json
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import cv2
@@ -49,7 +50,12 @@ Row = tuple["Verdict", dict[str, Any]]
 class Words(BaseModel):
     """An answer: all that it holds is described."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def with_example(content: dict[str, Any]) -> ConfigDict:
+    """Give the configuration of an answer that has an example."""
+    return ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"example": content})
 
 
 class CellAnswer(Words):
@@ -90,6 +96,20 @@ class CellsAnswer(Words):
 class CardAnswer(Words):
     """What a model says about itself."""
 
+    model_config = with_example(
+        {
+            "name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",
+            "giemsa": __version__, "input_size_px": 64, "class_names": ["uninfected", "parasitized"],
+            "has_evidence": True, "calibration": {"temperature": 0.62, "bias": 0.25},
+            "label_set": "disputed: leave-out; donors: negative", "training_patients": 120,
+            "digests": {"data": "6c8f1d983170...", "recipe": "cebc4d324e4f..."},
+            "figures": {"how": "5-fold cross-validation, patients grouped"}, "licence": "Apache-2.0",
+            "created_by": f"giemsa {__version__}",
+            "limits": {"body_bytes": 52_428_800, "cells": 5_000, "fields": 500, "pixels_per_picture": 50_000_000},
+            "disclaimer": DISCLAIMER,
+        }
+    )  # fmt: skip
+
     name: str
     sha256: str
     threshold: float
@@ -112,6 +132,22 @@ class CardAnswer(Words):
 class CurvesAnswer(Words):
     """What a model's labelled predictions show at every threshold."""
 
+    model_config = with_example(
+        {
+            "name": "default", "model_sha256": "fc7b272d6d41...", "serving": True,
+            "labels": {
+                "confirmed": {
+                    "n": 2_000, "positives": 1_000, "units": 40, "kind": "patients", "thresholds": [0.1, 0.5, 0.9],
+                    "true_positives": [998, 990, 951], "false_positives": [61, 12, 3],
+                    "sensitivity": {"low": [0.99, 0.98, 0.93], "high": [1.0, 1.0, 0.97]},
+                    "specificity": {"low": [0.91, 0.98, 0.99], "high": [0.96, 1.0, 1.0]},
+                    "roc_auc": {"value": 0.998, "low": 0.997, "high": 0.999},
+                    "reliability": {"said": [0.02, 0.97], "seen": [0.03, 0.98], "n": [1_010, 990]},
+                }
+            },
+        }
+    )  # fmt: skip
+
     name: str
     model_sha256: str | None
     serving: bool = Field(description="Whether this is the model that judges here")
@@ -123,6 +159,8 @@ class CurvesAnswer(Words):
 
 class StatusAnswer(Words):
     """Whether a server is well."""
+
+    model_config = with_example({"status": "ok"})
 
     status: Literal["ok"]
 
@@ -152,7 +190,7 @@ class Desk:
 
 _EXAMPLE_MODEL = {"name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",
                   "giemsa": __version__}  # fmt: skip
-_EXAMPLE = {
+EXAMPLE: Final = {
     "cells": [
         {"image": "ring.png", "verdict": "parasitized", "p_parasitized": 0.9973, "novelty": None, "reason": ""},
         {"image": "cut off.png", "verdict": "unreadable", "p_parasitized": None, "novelty": None,
@@ -167,6 +205,10 @@ _EXAMPLE_CSV = (
 _EXAMPLE_LINES: Final = (
     '{"judged": 0, "of": 200, "model": {"name": "default"}, "disclaimer": "..."}\n'
     '{"judged": 64, "of": 200, "cells": [{"image": "ring.png", "verdict": "parasitized"}]}\n'
+)
+_EXAMPLE_METRICS: Final = (
+    "# HELP giemsa_cells_total Pictures judged\n# TYPE giemsa_cells_total counter\n"
+    'giemsa_cells_total{verdict="parasitized"} 12.0\n'
 )
 PICTURES_BODY: Final[dict[str, Any]] = {
     "required": True,
@@ -209,7 +251,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/ProblemAnswer"}
     described: dict[int | str, dict[str, Any]] = {}
     for status in (401, 403, 421, *statuses):
-        example = {"type": "about:blank", "title": "", "status": status, "detail": PROBLEMS[status]}
+        example = {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": PROBLEMS[status],
+        }
         described[status] = {
             "description": PROBLEMS[status],
             "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
@@ -236,7 +283,7 @@ def api_router(desk: Desk) -> APIRouter:
                 "`Accept: application/x-ndjson` the same rows as they are judged, some a line, in their order; a "
                 "`problem` is the last line if something goes wrong on the way.",
                 "content": {
-                    "application/json": {"example": _EXAMPLE},
+                    "application/json": {"example": EXAMPLE},
                     "text/csv": {"schema": {"type": "string"}, "example": _EXAMPLE_CSV},
                     "application/x-ndjson": {"schema": {"type": "string"}, "example": _EXAMPLE_LINES},
                 },
@@ -313,7 +360,10 @@ def api_router(desk: Desk) -> APIRouter:
         tags=["server"],
         response_class=Response,
         responses={
-            200: {"description": "Text format 0.0.4", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            200: {
+                "description": "Text format 0.0.4",
+                "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE_METRICS}},
+            },
             **problems(),
         },
     )

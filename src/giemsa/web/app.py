@@ -15,6 +15,7 @@ from giemsa import __version__
 from giemsa.classifier import Classifier
 from giemsa.smear.site import read_site
 from giemsa.verdicts import DISCLAIMER
+from giemsa.web.api import EXAMPLE as CELLS_EXAMPLE
 from giemsa.web.api import Desk, api_router
 from giemsa.web.batching import Batcher
 from giemsa.web.counts import Counts
@@ -25,6 +26,7 @@ from giemsa.web.page import add_page
 from giemsa.web.problems import add_problem_handlers
 from giemsa.web.reviews import reviews_router
 from giemsa.web.settings import check_settings
+from giemsa.web.smears import EXAMPLE as SMEAR_EXAMPLE
 from giemsa.web.smears import Smears, smears_router
 from giemsa.web.uploads import Folder, Room
 
@@ -119,6 +121,9 @@ def _schema(app: FastAPI, settings: Settings) -> dict[str, Any]:
     schemas["ProblemAnswer"] = ProblemAnswer.model_json_schema()
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    for path, example in (("/api/v1/cells", CELLS_EXAMPLE), ("/api/v1/smears", SMEAR_EXAMPLE)):
+        answer = schema["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+        answer["example"] = example  # FastAPI leaves out of it what is null
     guarded = settings.token is not None
     if guarded:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

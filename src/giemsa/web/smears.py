@@ -135,7 +135,7 @@ _BODY: Final[dict[str, Any]] = {
         }
     },
 }
-_EXAMPLE: Final = {
+EXAMPLE: Final = {
     "sentences": [
         "Parasitaemia 2.4 % (95 % interval 0.61 % to 5.5 %): 6 cells called parasitized in 187 red cells of 3 fields."
     ],
@@ -371,7 +371,7 @@ def smears_router(smears: Smears) -> APIRouter:
                 "answer in the last one, under `smear` (or, if something went wrong, `problem`); with "
                 "`Accept: text/html` the report alone.",
                 "content": {
-                    _JSON: {"example": _EXAMPLE},
+                    _JSON: {"example": EXAMPLE},
                     _LINES: {"schema": {"type": "string"}, "example": _EXAMPLE_LINES},
                     _HTML: {"schema": {"type": "string"}, "example": "<!doctype html>..."},
                 },
