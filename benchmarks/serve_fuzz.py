@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def looks_right_when_sent(case: schemathesis.Case) -> bool:
-    """Tell whether a list stands where one text should, and is sent as none or as one: nobody could tell it is wrong."""
+    """Tell whether a list stands where one text should, and is sent as none or as one: nobody could tell."""
     body = case.body if isinstance(case.body, dict) else {}
     return any(isinstance(value, list) and len(value) < 2 for name, value in body.items() if name != "files")
 

@@ -41,8 +41,8 @@ def figures(load: dict[str, Any], page: dict[str, Any], fuzz: dict[str, Any]) ->
             "",
             f"Over those {load['64_clients']['seconds']:.0f} seconds of 64 clients the server's memory went from "
             f"{memory['median_of_first_half']:.0f} MB (median of the first half) to "
-            f"{memory['median_of_second_half']:.0f} MB (of the second), {memory['highest']:.0f} MB at most. From drop to "
-            f"the last verdict, in a browser on the same machine: {_seconds(dropped['100'])} for 100 cells, "
+            f"{memory['median_of_second_half']:.0f} MB (of the second), {memory['highest']:.0f} MB at most. From drop "
+            f"to the last verdict, in a browser on the same machine: {_seconds(dropped['100'])} for 100 cells, "
             f"{_seconds(dropped['1000'])} for 1,000. Of {fuzz['cases']:,} requests that schemathesis made from "
             f"the API's description, all checks on, {len(fuzz['failed']) or 'none'} failed.",
             "",
