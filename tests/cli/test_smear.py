@@ -119,6 +119,10 @@ def test_decisions_are_taken_without_reading_again(smear, two_fields):
     status, _, _ = smear("fields", "--output", "out", "--resume", "--decisions", "decisions.json")
     assert status == 0
     assert json.loads(Path("out/summary.json").read_text())["count"]["confirmed"] == 1
+    uploaded = entry | {"field": Path(entry["field"]).name, "decision": "rejected"}  # as the dashboard calls it
+    Path("decisions.json").write_text(json.dumps({"giemsa_decisions": 1, "cells": [uploaded]}))
+    assert smear("fields", "--output", "out", "--resume", "--decisions", "decisions.json")[0] == 0
+    assert json.loads(Path("out/summary.json").read_text())["count"]["confirmed"] == 0
     entry["x0"] += 1
     Path("decisions.json").write_text(json.dumps({"giemsa_decisions": 1, "cells": [entry]}))
     status, _, err = smear("fields", "--output", "out", "--resume", "--decisions", "decisions.json")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from giemsa.errors import DataError
-from giemsa.smear.decisions import read_decisions
+from giemsa.smear.decisions import Decisions, read_decisions
 from giemsa.smear.site import LabelledField, calibrate, read_site, write_site
 
 
@@ -83,6 +83,18 @@ def test_what_is_no_site_file_is_refused(tmp_path, text):
 
 def entry(decision="confirmed", **changes):
     return {"field": "a.jpg", "x0": 1, "y0": 2, "x1": 30, "y1": 40, "decision": decision} | changes
+
+
+def test_decisions_find_their_fields_wherever_these_lie():
+    cells = {("a.jpg", 1, 2, 3, 4): "confirmed", ("up.zip/b.jpg", 1, 2, 3, 4): "rejected"}
+    here = ["P1/a.jpg", "P1/b.jpg", "P1/c.jpg", "P1/more/c.jpg"]
+    named = Decisions(cells, frozenset({"b.jpg", "c.jpg"})).named_as(here)
+    assert named.cells == {("P1/a.jpg", 1, 2, 3, 4): "confirmed", ("P1/b.jpg", 1, 2, 3, 4): "rejected"}
+    assert named.complete_fields == {"P1/b.jpg", "c.jpg"}  # two are called c.jpg, so neither is meant
+    assert Decisions(cells).named_as(["a.jpg", "P1/a.jpg", "up.zip/b.jpg"]).cells == cells
+    both = {("a.jpg", 1, 2, 3, 4): "confirmed", ("P0/a.jpg", 1, 2, 3, 4): "rejected"}
+    with pytest.raises(DataError, match="two names"):
+        Decisions(both).named_as(["P1/a.jpg"])
 
 
 def test_decisions_are_read(tmp_path):

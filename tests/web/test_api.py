@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,46 @@ def test_csv_holds_the_rows_of_the_json(client, cell_png):
     assert float(rows[0]["p_parasitized"]) == cells[0]["p_parasitized"]
     assert rows[1]["verdict"] == "unreadable"
     assert rows[1]["reason"] == cells[1]["reason"]
+
+
+def test_rows_come_as_they_are_judged(client, cell_png, make_zip):
+    archive = make_zip({f"{i:03d}.png": cell_png(seed=i % 7) for i in range(150)} | {"broken.png": b"x"})
+    sent, asked = files(("cells.zip", archive)), "/api/v1/cells?include=digest"
+    whole = client.post(asked, files=sent).json()
+    with client.stream("POST", asked, files=sent, headers={"Accept": "application/x-ndjson"}) as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        first, *lines = map(json.loads, answer.iter_lines())
+    assert first == {"judged": 0, "of": 151, "model": whole["model"], "disclaimer": whole["disclaimer"]}
+    assert len(lines) > 1
+    cells = []
+    for line in lines:
+        cells += line["cells"]
+        assert (line["judged"], line["of"]) == (len(cells), 151)
+    assert [cell.pop("p_parasitized") for cell in cells] == pytest.approx(
+        [cell.pop("p_parasitized") for cell in whole["cells"]], abs=1e-6
+    )
+    assert cells == whole["cells"]
+    assert "giemsa_held_bytes 0.0" in client.get("/metrics").text
+
+
+def test_what_goes_wrong_among_rows_is_the_last_line(serve, tiny_model, cell_png, make_zip, monkeypatch):
+    from giemsa.classifier import Classifier
+
+    real, calls = Classifier.examine, []
+
+    def examine(self, pictures, **options):
+        calls.append(len(pictures))
+        return real(self, pictures, **options) if len(calls) == 1 else 1 / 0
+
+    monkeypatch.setattr(Classifier, "examine", examine)
+    archive = make_zip({f"{i:03d}.png": cell_png() for i in range(150)})
+    with serve(model=str(tiny_model)) as client:
+        ask = {"files": files(("cells.zip", archive)), "headers": {"Accept": "application/x-ndjson"}}
+        lines = list(map(json.loads, client.post("/api/v1/cells", **ask).text.splitlines()))
+        assert lines[1]["judged"] == calls[0]
+        assert lines[-1]["problem"]["status"] == 500
+        assert problem(client.post("/api/v1/cells", **ask), 500)  # nothing was answered yet
+        assert "giemsa_held_bytes 0.0" in client.get("/metrics").text
 
 
 def test_the_same_verdicts_as_the_command_line(serve, tmp_path, make_cells):
@@ -153,8 +194,10 @@ def metric(client, name):
     )
 
 
-def test_a_full_queue_says_when_to_come_again(serve, tiny_model, cell_png):
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_a_full_queue_says_when_to_come_again(serve, tiny_model, cell_png, accept):
     with serve(model=str(tiny_model), queue_cells=10) as client:
+        client.headers["Accept"] = accept
         refused = client.post("/api/v1/cells", files=files(*((f"{i}.png", cell_png()) for i in range(11))))
         assert "at most 10" in problem(refused, 503)
         assert int(refused.headers["retry-after"]) >= 1
@@ -339,3 +382,28 @@ def test_an_empty_archive_is_a_row(client, make_zip):
     cells = client.post("/api/v1/cells", files=files(("none.zip", make_zip({"readme.txt": b"x"})))).json()["cells"]
     assert [(cell["image"], cell["verdict"]) for cell in cells] == [("none.zip", "unreadable")]
     assert "no pictures" in cells[0]["reason"]
+
+
+def test_every_answer_is_described_with_an_example_that_is_one(client):
+    from giemsa.web import api, reviews, smears
+
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    seen = 0
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                for kind, content in response.get("content", {}).items():
+                    schema = content["schema"]
+                    reference = schema.get("$ref") or schema.get("items", {}).get("$ref")
+                    described = schemas[reference.rpartition("/")[2]] if reference else {}
+                    example = content.get("example", described.get("example"))
+                    if kind == "application/octet-stream":
+                        continue
+                    assert example, (path, status, kind)
+                    if reference:
+                        title = described["title"]
+                        model = next(getattr(part, title) for part in (api, reviews, smears) if hasattr(part, title))
+                        model.model_validate(example)
+                    seen += 1
+    assert seen > 50

@@ -109,16 +109,61 @@ def test_the_last_answer_counts_and_the_first_stays(reviews):
     assert reviews.current(reviewer="Ana") == []
 
 
-@pytest.mark.parametrize("statement", ["UPDATE {} SET image = 'x'", "DELETE FROM {}"])
-@pytest.mark.parametrize("table", ["giemsa_reviews", "giemsa_pictures"])
-def test_the_database_refuses_to_change_what_is_kept(reviews, url, statement, table):
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE giemsa_reviews SET image = 'x'",
+        "DELETE FROM giemsa_reviews",
+        "UPDATE giemsa_pictures SET image = 'x'",
+    ],
+)
+def test_the_database_refuses_to_change_what_is_kept(reviews, url, statement):
     reviews.add(review())
     reviews.keep_picture("c" * 64, "a.png", b"x")
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with pytest.raises(sa.exc.DBAPIError, match="kept as they came"), engine.begin() as connection:
-        connection.execute(sa.text(statement.format(table)))
+        connection.execute(sa.text(statement))
     engine.dispose()
     assert len(list(reviews.all())) == 1
+
+
+def test_a_kept_picture_can_be_removed_and_answers_stay(reviews):
+    reviews.add(review(image_sha256="c" * 64))
+    reviews.keep_picture("c" * 64, "a.png", b"x")
+    reviews.keep_picture("d" * 64, "b.png", b"y")
+    assert reviews.remove_picture("c" * 64)
+    assert not reviews.remove_picture("c" * 64)
+    assert reviews.picture("c" * 64) is None
+    assert [digest for digest, _, _ in reviews.kept_pictures()] == ["d" * 64]
+    assert len(reviews.current()) == 1
+    reviews.keep_picture("c" * 64, "a.png", b"x")
+    assert reviews.picture("c" * 64) == b"x"
+
+
+def test_a_removed_picture_leaves_the_disk(tmp_path):
+    opened = Reviews(f"sqlite:///{tmp_path / 'reviews.sqlite'}")
+    content = b"a picture that should not have been kept" * 500
+    opened.keep_picture("c" * 64, "a.png", content)
+    on_disk = lambda: b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
+    assert content[:40] in on_disk()
+    opened.remove_picture("c" * 64)
+    assert content[:40] not in on_disk()
+    opened.close()
+
+
+def test_pictures_of_an_older_database_can_be_removed(tmp_path):
+    url = f"sqlite:///{tmp_path / 'reviews.sqlite'}"
+    first = Reviews(url)
+    first.keep_picture("c" * 64, "a.png", b"x")
+    first.close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:  # as version 0.1 began
+        connection.execute(sa.text("CREATE TRIGGER giemsa_pictures_no_DELETE BEFORE DELETE ON giemsa_pictures "
+                                   "BEGIN SELECT RAISE(ABORT, 'no'); END"))  # fmt: skip
+    engine.dispose()
+    again = Reviews(url)
+    assert again.remove_picture("c" * 64)
+    again.close()
 
 
 def test_two_people_and_two_servers_do_not_trip_over_each_other(url):

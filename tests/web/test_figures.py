@@ -160,4 +160,7 @@ def test_perfect_agreement_has_a_lower_limit_and_no_variety_no_kappa():
     assert (found.kappa, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(1 - (1 - 0.025 ** (1 / 40)) / 0.5)
     assert "same answer" in agree(["uninfected"] * 5, ["uninfected"] * 5).reason
+    constant = agree(["parasitized", "uninfected"] * 2, ["parasitized"] * 4)  # kappa is 0, whatever the first says
+    assert (constant.kappa, constant.low) == (None, None)
+    assert "one of them gave the same answer" in constant.reason
     assert "no picture" in agree(["unsure"], ["parasitized"]).reason

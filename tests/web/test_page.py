@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 expect = playwright.expect
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "cells"
+FIELDS = Path(__file__).parents[2] / "examples" / "fields"
 SLOW = 60_000  # ms, for machines that do much else
 
 
@@ -35,8 +37,6 @@ def browser():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, start_server):
     """A server with the embedded model, curves to show, and a database."""
-    import json
-
     import numpy as np
 
     folder = tmp_path_factory.mktemp("site")
@@ -71,11 +71,12 @@ def page(browser, site, request):
         "request",
         lambda asked: strangers.append(asked.url) if not asked.url.startswith((site, "data:", "blob:")) else None,
     )
+    page.forgiven = []  # complaints that a test brings about
     page.goto("/")
     yield page
     assert not context.cookies()
     context.close()
-    assert not complaints
+    assert not [said for said in complaints if not any(word in said for word in page.forgiven)]
     assert not strangers
 
 
@@ -92,7 +93,11 @@ def judge_files(page, paths, count):
 def shot(page, name):
     folder = os.environ.get("GIEMSA_SCREENSHOTS")
     if folder:
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        from PIL import Image
+
+        path = Path(folder) / f"{name}.png"
+        page.screenshot(path=path)
+        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def violations(page):
@@ -146,6 +151,33 @@ def test_a_broken_file_and_odd_names_are_rows(page, tmp_path):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
     expect(page.locator("#look")).to_be_hidden()
+
+
+def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path):
+    """No model gives these yet; the page is answered as by one that does."""
+    cell = {"novelty": 0.5, "sha256": "a" * 64, "picture": None, "evidence": None}
+    cells = [
+        cell | {"image": "a.png", "verdict": "uninfected", "p_parasitized": 0.01, "reason": ""},
+        cell
+        | {"image": "b.png", "verdict": "indeterminate", "p_parasitized": 0.51, "reason": "too near the threshold"},
+        cell | {"image": "c.png", "verdict": "not_a_cell", "p_parasitized": None, "reason": "unlike any red cell"},
+    ]
+    words = {"name": "m", "sha256": "b" * 64, "threshold": 0.5, "provider": "CPU", "giemsa": "1"}
+    said = [{"judged": 0, "of": 3, "model": words}, {"judged": 3, "of": 3, "cells": cells}]
+    body = "".join(json.dumps(line) + "\n" for line in said)
+    page.route("**/api/v1/cells?**", lambda route: route.fulfill(body=body, content_type="application/x-ndjson"))
+    for one in cells:
+        (tmp_path / one["image"]).write_bytes(b"x")
+    judge_files(page, sorted(tmp_path.glob("*.png")), 3)
+    shown = page.locator("#grid .cell").all_inner_texts()
+    assert [text for text in shown if "indeterminate" in text and "0.51" in text and "too near" in text] == shown[:1]
+    assert "not a cell" in shown[1]
+    assert "unlike any red cell" in shown[1]
+    expect(page.locator('[data-total="indeterminate"] b')).to_have_text("1")
+    expect(page.locator('[data-total="not_a_cell"] b')).to_have_text("1")
+    report = saved(page, lambda: page.click("#save-report"))
+    assert "too near the threshold" in Path(report.path()).read_text()
+    assert violations(page) == []
 
 
 def test_filter_and_find(page):
@@ -212,7 +244,15 @@ def test_a_thousand_cells(page, tmp_path, make_zip):
     cells = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.png"))]
     archive = tmp_path / "thousand.zip"
     archive.write_bytes(make_zip({f"cell_{i:04d}.png": cells[i % len(cells)] for i in range(1_000)}))
+    page.evaluate("""() => {
+        window.seen = [];
+        const text = document.getElementById("progress-text");
+        new MutationObserver(() => seen.push(text.textContent)).observe(text, { childList: true });
+    }""")
     judge_files(page, [archive], 1_000)
+    said = page.evaluate("seen")
+    assert len([text for text in said if "of 1,000 cells read" in text]) > 3
+    assert said[-1] == "1,000 of 1,000 cells read"
     expect(page.locator("#grid .cell")).to_have_count(1_000)
     assert page.locator('[data-total="all"] b').inner_text() == "1,000"
     page.fill("#find", "0999")
@@ -287,6 +327,141 @@ def test_kept_pictures_are_reviewed_by_somebody_else(page):
     expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
 
 
+def test_kept_pictures_can_be_removed(page, site):
+    import httpx
+
+    judge_files(page, sorted(EXAMPLES.glob("drawn_uninfected_torn_*.png"))[:3], 3)
+    page.click("#to-review")
+    page.click("#keep")
+    page.locator("#kept summary").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("#kept li")
+    expect(rows.filter(has_text="torn")).to_have_count(3)
+    assert violations(page) == []
+    before = rows.count()
+    rows.filter(has_text="torn").first.locator("button").click()
+    expect(rows).to_have_count(before - 1)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#remove-all")
+    expect(page.locator("#kept")).to_have_count(0)
+    expect(page.locator("#take")).to_be_disabled()
+    assert httpx.get(f"{site}/api/v1/pictures", trust_env=False).json() == []
+
+
+def read_smear(page, paths, count):
+    page.click("nav >> text=Smear")
+    page.set_input_files("#smear-files", [str(path) for path in paths])
+    expect(page.locator("body")).to_have_attribute("data-smear", str(count))
+
+
+def saved(page, press):
+    with page.expect_download() as download:
+        press()
+    return download.value
+
+
+def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path, monkeypatch, capsys):
+    """The count that follows in the page is the command's with the file that the page saved, to the digit."""
+    import giemsa.cli
+
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photograph")
+    read_smear(page, [*sorted(FIELDS.glob("*.jpg")), broken], 4)
+    headline = page.locator("#smear-live #headline")
+    expect(headline).to_contain_text("red cells of 3 fields")
+    expect(headline).to_contain_text("95 % interval")
+    before = headline.inner_text()
+    expect(page.locator("#smear-live .left-out")).to_contain_text("broken.jpg")
+    numbers = [float(text) for text in page.locator("#smear-live .cell b").all_inner_texts()]
+    assert numbers == sorted(numbers, reverse=True)
+    for key in ("ArrowRight", "c", "r", "r", "u"):
+        page.keyboard.press(key)
+    expect(page.locator("#smear-live .cell").nth(0).locator(".decision")).to_have_text("parasite")
+    expect(page.locator("#smear-live .cell").nth(1).locator(".decision")).to_have_text("no parasite")
+    expect(page.locator("#smear-live #progress")).to_contain_text("1 confirmed, 2 rejected")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("u")
+    expect(page.locator("#smear-live #progress")).to_contain_text("1 confirmed, 1 rejected")
+    page.locator("#smear-live details.field summary").first.click()
+    page.locator("#smear-live details.field").first.locator("rect.uninfected").first.click()
+    expect(page.locator("#smear-live #progress")).to_contain_text("2 confirmed, 1 rejected")
+    page.locator("#smear-live .complete").first.check()
+    after = headline.inner_text()
+    assert after != before
+    decisions = tmp_path / "decisions.json"
+    saved(page, lambda: page.keyboard.press("s")).save_as(decisions)
+    page.set_viewport_size({"width": 1280, "height": 1180})
+    page.locator("#smear-live details.field summary").first.click()
+    page.locator("#smear-live").evaluate("element => element.scrollIntoView()")
+    shot(page, "web-smear")
+
+    monkeypatch.chdir(tmp_path)
+    asked = ["smear", str(FIELDS), "--output", "out", "--threads", "1", "--decisions", str(decisions)]
+    assert giemsa.cli.main(asked) == 0
+    assert after in capsys.readouterr().out
+    assert len(json.loads(decisions.read_text())["complete_fields"]) == 1
+
+
+def test_a_smears_report_carries_what_was_decided(page, browser, tmp_path):
+    page.click("nav >> text=Smear")
+    page.fill("#smear-patient", "P </script> <1>")
+    page.click("#smear-examples")
+    expect(page.locator("body")).to_have_attribute("data-smear", "3")
+    for key in ("c", "r"):
+        page.keyboard.press(key)
+    page.locator("#smear-live details.field summary").first.click()
+    page.locator("#smear-live details.field").first.locator("rect.uninfected").first.click()
+    headline, progress = (page.locator(f"#smear-live #{name}").inner_text() for name in ("headline", "progress"))
+    download = saved(page, lambda: page.click("#smear-report"))
+    assert download.suggested_filename == "report-P_script_1_.html"
+    report = tmp_path / "report.html"
+    download.save_as(report)
+    context = browser.new_context()
+    opened = context.new_page()
+    complaints, asked = [], []
+    opened.on("console", lambda said: complaints.append(said.text))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(report.as_uri())
+    expect(opened.locator("h1")).to_have_text("Smear of P </script> <1>")
+    assert opened.locator("#headline").inner_text() == headline
+    assert opened.locator("#progress").inner_text() == progress
+    opened.keyboard.press("c")  # the first again, which had been confirmed
+    opened.keyboard.press("c")  # and the second, which had been rejected
+    expect(opened.locator("#progress")).to_contain_text("3 confirmed, 0 rejected")
+    decisions = tmp_path / "decisions.json"
+    saved(opened, lambda: opened.click("#save")).save_as(decisions)
+    context.close()
+    assert not complaints
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+
+    page.set_input_files("#smear-decisions", str(decisions))
+    expect(page.locator("#smear-live #progress")).to_contain_text("3 confirmed, 0 rejected")
+    page.fill("#smear-red-cells", "4,000,000")
+    page.click("#smear-again")
+    expect(page.locator("#smear-live")).to_contain_text("4,000,000 red cells per microlitre, as given")
+    expect(page.locator("#smear-live #progress")).to_contain_text("3 confirmed, 0 rejected")
+    other = tmp_path / "other.json"
+    other.write_text('{"cells": []}')
+    page.set_input_files("#smear-decisions", str(other))
+    expect(page.locator("#trouble")).to_contain_text("no file of decisions")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#smear-clear")
+    expect(page.locator("#smear-live")).to_have_count(0)
+
+
+def test_what_goes_wrong_with_a_smear_is_said(page, tmp_path):
+    nothing = tmp_path / "notes.txt"
+    nothing.write_text("no photograph")
+    read_smear(page, [nothing], 1)
+    expect(page.locator("#smear-live #headline")).to_contain_text("Nothing was counted")
+    expect(page.locator("#smear-live .left-out")).to_contain_text("notes.txt")
+    page.keyboard.press("c")  # nothing to decide on
+    page.route("**/api/v1/smears?**", lambda route: route.abort())
+    page.click("#smear-again")
+    expect(page.locator("#trouble")).to_contain_text("cannot be reached")
+    page.forgiven.append("ERR_FAILED")
+
+
 def test_a_server_with_a_token_asks_for_it_once(browser, tiny_model, start_server):
     with start_server(model=str(tiny_model), token="token-of-the-test") as server:
         context = browser.new_context(base_url=server.url)
@@ -338,6 +513,13 @@ def test_everybody_can_use_it(page, tmp_path):
     expect(page.locator("#page-review .answers")).to_be_visible()
     assert violations(page) == []
     assert page.evaluate(narrow)
+    read_smear(page, [sorted(FIELDS.glob("*.jpg"))[0], broken], 2)
+    for key in ("c", "r"):
+        page.keyboard.press(key)
+    page.locator("#smear-live details.field summary").first.click()
+    assert violations(page) == []
+    assert page.evaluate(narrow)
+    shot(page, f"web-smear-{page.viewport_size['width']}")
 
 
 def test_it_is_used_by_keyboard_alone(page):

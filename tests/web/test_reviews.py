@@ -68,6 +68,19 @@ def test_pictures_are_kept_when_somebody_says_so_and_only_then(client, cell_png,
     assert client.get("/api/v1/pictures/nonsense").status_code == 422
 
 
+def test_a_kept_picture_is_removed_and_what_was_answered_stays(client, cell_png):
+    kept = client.post("/api/v1/pictures", files={"files": ("a.png", cell_png())}).json()[0]["sha256"]
+    client.post("/api/v1/reviews", json=sent(image_sha256=kept))
+    removed = client.delete(f"/api/v1/pictures/{kept}")
+    assert (removed.status_code, removed.content) == (204, b"")
+    for again in (client.delete(f"/api/v1/pictures/{kept}"), client.get(f"/api/v1/pictures/{kept}")):
+        assert (again.status_code, again.headers["content-type"]) == (404, "application/problem+json")
+    assert client.get("/api/v1/pictures").json() == []
+    assert len(client.get("/api/v1/reviews").json()) == 1
+    other = client.delete(f"/api/v1/pictures/{kept}", headers={"Origin": "https://elsewhere.example"})
+    assert other.status_code == 403
+
+
 def test_readers_are_compared_with_each_other_and_with_the_model(client):
     for number in range(20):
         digest = f"{number:064d}"

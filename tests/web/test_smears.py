@@ -72,6 +72,23 @@ def test_the_count_is_that_of_the_command(client, expected):
     assert "report" not in answer
 
 
+def test_a_laboratorys_own_rates_are_used(serve, tiny_model, tmp_path):
+    from giemsa.cli import main
+    from giemsa.errors import DataError
+
+    site = tmp_path / "site.json"
+    made = ["smear", "calibrate", str(FIELDS[0].parent / "annotations.json"), "--output", str(site), "--threads", "1"]
+    assert main([*made, "--model", str(tiny_model)]) == 0
+    with serve(model=str(tiny_model), site=site) as client:
+        answer = client.post(PATH, files=files(*FIELDS)).json()
+    told = json.loads(summary_as_json(giemsa.read_smear(FIELDS, model=tiny_model, site=site, threads=1).summary))
+    assert answer["summary"]["rates_measured"] is True
+    assert (answer["summary"]["count"], answer["sentences"]) == (told["count"], told["sentences"])
+    site.write_text("{}")
+    with pytest.raises(DataError, match="site"), serve(model=str(tiny_model), site=site):
+        pass
+
+
 def test_pictures_and_the_report_come_where_they_are_asked_for(client, make_zip, expected):
     archive = make_zip({path.name: path.read_bytes() for path in FIELDS})
     answer = client.post(

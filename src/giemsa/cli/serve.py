@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="DIR", help="evaluations and "
                         "cross-validations to compare on the model's page")  # fmt: skip
+    parser.add_argument(
+        "--site", type=Path, metavar="FILE", help="this laboratory's rates, of `giemsa smear calibrate`"
+    )
     parser.add_argument("--max-upload-mb", type=int, default=50, metavar="MB", help="largest request (default: 50)")
     parser.add_argument("--database", metavar="URL", help="where reviewers' answers go: sqlite:///FILE or "
                         "postgresql://... (default: reviews.sqlite in the user's data folder)")  # fmt: skip
@@ -52,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         token=args.token if args.token is not None else os.environ.get("GIEMSA_TOKEN"),
         insecure=args.insecure,
         runs=tuple(args.runs),
+        site=args.site,
         threads=args.threads,
     )
     check_settings(settings)

@@ -121,6 +121,7 @@ def _read(
             folder.add(read)
             advance()
     if decisions is not None:
+        decisions = decisions.named_as(folder.names())
         _check_decisions(folder, decisions, args.decisions)
     tally = Tally(
         reader.model,

@@ -18,6 +18,7 @@ from giemsa.errors import DataError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from giemsa.smear.results import Decision
 
@@ -39,6 +40,33 @@ class Decisions:
 
     cells: dict[Key, Decision]
     complete_fields: frozenset[str] = frozenset()
+
+    def named_as(self, fields: Iterable[str]) -> Decisions:
+        """Give these decisions under the names that a smear's fields have now.
+
+        A field that was uploaded to the dashboard is called `a.jpg`, and `smears/P1/a.jpg` on the command line: one that
+        the smear does not have is taken for the only one of it whose file is called so. Cells must then agree in their
+        boxes, so that another photograph of the same name is told.
+        """
+        known = set(fields)
+        files: dict[str, list[str]] = {}
+        for name in known:
+            files.setdefault(_file(name), []).append(name)
+
+        def named(name: str) -> str:
+            alike = files.get(_file(name), [])
+            return alike[0] if name not in known and len(alike) == 1 else name
+
+        cells: dict[Key, Decision] = {}
+        for (field, *box), decision in self.cells.items():
+            key = cast("Key", (named(field), *box))
+            if cells.setdefault(key, decision) != decision:
+                raise DataError(f"the cell {key} is both confirmed and rejected, under two names of its field")
+        return Decisions(cells, frozenset(map(named, self.complete_fields)))
+
+
+def _file(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def read_decisions(path: str | os.PathLike[str]) -> Decisions:

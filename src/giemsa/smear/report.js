@@ -1,7 +1,8 @@
 "use strict";
-// What giemsa/smear/counting.py computes, from the same draws, so that the count follows a person's decisions.
+// Makes a report live, as a page of its own or within the dashboard: what giemsa/smear/counting.py computes, from the
+// same draws, so that the count follows a person's decisions.
+window.giemsaReport = (() => {
 const GRID = 480, LEVEL = 0.95, EXACT = 30;
-const data = JSON.parse(document.getElementById("data").textContent);
 
 function erfc(x) { // Numerical Recipes, relative error below 1.2e-7
   const z = Math.abs(x), t = 1 / (1 + 0.5 * z);
@@ -79,7 +80,8 @@ function quantile(weights, level) {
   return 1;
 }
 
-function count(n, called, confirmed, rejected) {
+function count(data, called, confirmed, rejected) {
+  const n = data.red_cells;
   const open = called ? (called - confirmed - rejected) / called : 1;
   const rates = { sensitivity: data.sensitivity, falseAlarms: data.false_alarms.map((f) => f * open),
     effect: data.design_effect };
@@ -102,124 +104,185 @@ function percent(share) {
 
 const plural = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 const keyOf = (c) => JSON.stringify([c.field, c.x0, c.y0, c.x1, c.y1]);
-const shown = new Map(data.cells.map((c, i) => [keyOf(c), i]));
-const extra = new Map(); // cells decided on in a field's picture that are not among the suspicious ones
-const complete = new Set();
+const next = (decision) => (decision === null ? "confirmed" : decision === "confirmed" ? "rejected" : null);
 
-function totals() {
-  let called = data.called_elsewhere, confirmed = 0, rejected = 0;
-  for (const c of [...data.cells, ...extra.values()]) {
-    const counts = c.relative_logit >= data.cut || c.decision === "confirmed";
-    if (counts && !(extra.has(keyOf(c)) && c.relative_logit >= data.cut)) called += 1;
-    if (c.decision === "confirmed") confirmed += 1;
-    if (counts && c.decision === "rejected") rejected += 1;
+/** Listen to a person, and let the count follow.
+ *
+ * `root` is the document or shadow root that holds the report; `data` is what stands in its element `data`, and keeps
+ * what is decided. Keys are taken while `when()` holds. */
+function live(root, data, when = () => true) {
+  const $ = (id) => root.getElementById(id);
+  const ended = new AbortController(), { signal } = ended;
+  const shown = new Map(data.cells.map((c, i) => [keyOf(c), i]));
+  const figures = [...root.querySelectorAll(".cell")];
+  const boxes = new Map([...root.querySelectorAll("rect")].map((rect) => {
+    const [field, x0, y0, x1, y1, relative_logit] = JSON.parse(rect.dataset.key);
+    const cell = { field, x0, y0, x1, y1, relative_logit, decision: null };
+    return [keyOf(cell), { rect, cell }];
+  }));
+  const extra = new Map((data.extra ?? []).map((c) => [keyOf(c), c])); // decided on in a field's picture only
+  const complete = new Set(data.complete_fields);
+  const self = { data, result: null, unsaved: false, save, decisions, apply, end: () => ended.abort() };
+  let current = -1;
+
+  function totals() {
+    let called = data.called_elsewhere, confirmed = 0, rejected = 0;
+    for (const c of [...data.cells, ...extra.values()]) {
+      const counts = c.relative_logit >= data.cut || c.decision === "confirmed";
+      if (counts && !(extra.has(keyOf(c)) && c.relative_logit >= data.cut)) called += 1;
+      if (c.decision === "confirmed") confirmed += 1;
+      if (counts && c.decision === "rejected") rejected += 1;
+    }
+    return { called, confirmed, rejected };
   }
-  return { called, confirmed, rejected };
-}
 
-function update() {
-  const { called, confirmed, rejected } = totals(), n = data.red_cells;
-  data.cells.forEach((c, i) => {
-    const figure = document.getElementById(`cell${i}`);
-    figure.classList.toggle("confirmed", c.decision === "confirmed");
-    figure.classList.toggle("rejected", c.decision === "rejected");
-    figure.querySelector(".decision").textContent =
-      c.decision === "confirmed" ? "parasite" : c.decision === "rejected" ? "no parasite" : "";
+  function update() {
+    const { called, confirmed, rejected } = totals(), n = data.red_cells;
+    data.extra = [...extra.values()];
+    data.complete_fields = [...complete].sort();
+    data.cells.forEach((c, i) => {
+      mark(figures[i], c);
+      figures[i].querySelector(".decision").textContent =
+        c.decision === "confirmed" ? "parasite" : c.decision === "rejected" ? "no parasite" : "";
+    });
+    boxes.forEach(({ rect }, key) => mark(rect, shown.has(key) ? data.cells[shown.get(key)] : extra.get(key)));
+    const decided = confirmed + rejected;
+    $("progress").textContent =
+      `${plural(called - decided, "called cell")} left to look at; ${confirmed} confirmed, ${rejected} rejected.`;
+    if (!n) return;
+    const result = self.result = count(data, called, confirmed, rejected);
+    const first = result.called === 0 ? "No parasite found" :
+      `${plural(result.called, "cell")} called parasitized, no more than false alarms explain,`;
+    const cells = `${plural(n, "red cell")} of ${plural(data.fields_counted, "field")}`;
+    $("headline").textContent = result.told
+      ? `Parasitaemia ${percent(result.value)} (95 % interval ${percent(result.low)} to ${percent(result.high)}): ` +
+        `${plural(result.called, "cell")} called parasitized in ${cells}.`
+      : `${first} in ${cells}; this rules out a parasitaemia of more than ${percent(result.rulesOut)} (95 %).`;
+    $("brief").textContent = result.told ? `${percent(result.value)} (${percent(result.low)} to ${percent(result.high)})`
+      : `not more than ${percent(result.rulesOut)}`;
+    $("limits").textContent = decided
+      ? `With your decisions, the lowest parasitaemia that would be told from none is ${percent(result.limit)} ` +
+        "(95 % / 95 %). The sentences below are of before them." : "";
+  }
+
+  function mark(element, cell) {
+    element.classList.toggle("confirmed", cell?.decision === "confirmed");
+    element.classList.toggle("rejected", cell?.decision === "rejected");
+  }
+
+  function select(index) {
+    if (!data.cells.length) return;
+    figures[current]?.classList.remove("current");
+    current = Math.min(Math.max(index, 0), data.cells.length - 1);
+    figures[current].classList.add("current");
+    figures[current].focus({ preventScroll: true });
+    figures[current].scrollIntoView({ block: "nearest" });
+  }
+
+  function decide(index, decision) {
+    if (index < 0) return;
+    data.cells[index].decision = decision;
+    self.unsaved = true;
+    update();
+  }
+
+  function decideOn(key, choose = next) {
+    if (shown.has(key)) { decide(shown.get(key), choose(data.cells[shown.get(key)].decision)); return; }
+    const cell = extra.get(key) ?? { ...boxes.get(key).cell };
+    cell.decision = choose(cell.decision);
+    if (cell.decision) extra.set(key, cell); else extra.delete(key);
+    self.unsaved = true;
+    update();
+  }
+
+  function columns() {
+    const second = figures.findIndex((figure) => figure.offsetTop > figures[0].offsetTop);
+    return second > 0 ? second : figures.length;
+  }
+
+  function decisions() {
+    const cells = [...data.cells, ...extra.values()].filter((c) => c.decision)
+      .map(({ field, x0, y0, x1, y1, decision }) => ({ field, x0, y0, x1, y1, decision }));
+    return { giemsa_decisions: 1, patient: data.patient, model_sha256: data.model_sha256, cells,
+      complete_fields: [...complete].sort() };
+  }
+
+  /** Take over what was decided before, as smear/decisions.py does; gives how many of these cells are not here. */
+  function apply(saved) {
+    if (saved?.giemsa_decisions !== 1 || !Array.isArray(saved.cells)) {
+      throw new Error("this is no file of decisions as a report saves them");
+    }
+    const fields = new Set([...data.cells, ...[...boxes.values()].map(({ cell }) => cell)].map(({ field }) => field));
+    const last = (name) => name.slice(name.lastIndexOf("/") + 1);
+    const named = (name) => { // a field is the same wherever it lies, if only one is called so
+      if (fields.has(name)) return name;
+      const alike = [...fields].filter((field) => last(field) === last(String(name)));
+      return alike.length === 1 ? alike[0] : name;
+    };
+    let missing = 0;
+    for (const cell of saved.cells) {
+      if (!["confirmed", "rejected"].includes(cell.decision)) {
+        throw new Error(`a decision is ${JSON.stringify(cell.decision)}; expected confirmed or rejected`);
+      }
+      const key = keyOf({ ...cell, field: named(cell.field) });
+      if (shown.has(key)) data.cells[shown.get(key)].decision = cell.decision;
+      else if (boxes.has(key)) extra.set(key, { ...boxes.get(key).cell, decision: cell.decision });
+      else missing += 1;
+    }
+    ticks.forEach((box) => {
+      if (!(saved.complete_fields ?? []).map(named).includes(box.dataset.field)) return;
+      box.checked = true;
+      complete.add(box.dataset.field);
+    });
+    self.unsaved = false;
+    update();
+    return missing;
+  }
+
+  function save() {
+    const link = document.createElement("a");
+    const blob = new Blob([JSON.stringify(decisions(), null, 1) + "\n"], { type: "application/json" });
+    link.href = URL.createObjectURL(blob);
+    link.download = "decisions.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    self.unsaved = false;
+  }
+
+  const ticks = [...root.querySelectorAll(".complete")];
+  ticks.forEach((box) => {
+    box.checked = complete.has(box.dataset.field);
+    box.addEventListener("change", () => {
+      if (box.checked) complete.add(box.dataset.field); else complete.delete(box.dataset.field);
+      self.unsaved = true;
+      update();
+    });
   });
-  document.querySelectorAll("rect").forEach((r) => {
-    const cell = cellOf(r);
-    r.classList.toggle("confirmed", cell?.decision === "confirmed");
-    r.classList.toggle("rejected", cell?.decision === "rejected");
-  });
-  const decided = confirmed + rejected;
-  document.getElementById("progress").textContent =
-    `${plural(called - decided, "called cell")} left to look at; ${confirmed} confirmed, ${rejected} rejected.`;
-  if (!n) return;
-  const result = count(n, called, confirmed, rejected);
-  window.giemsaCount = result;
-  const headline = document.getElementById("headline");
-  const first = result.called === 0 ? "No parasite found" :
-    `${plural(result.called, "cell")} called parasitized, no more than false alarms explain,`;
-  headline.textContent = result.told
-    ? `Parasitaemia ${percent(result.value)} (95 % interval ${percent(result.low)} to ${percent(result.high)}): ` +
-      `${plural(result.called, "cell")} called parasitized in ${plural(n, "red cell")}.`
-    : `${first} in ${plural(n, "red cell")}; this rules out a parasitaemia of more than ${percent(result.rulesOut)} (95 %).`;
-  document.getElementById("limits").textContent = decided
-    ? `With your decisions, the lowest parasitaemia that would be told from none is ${percent(result.limit)} ` +
-      "(95 % / 95 %). The sentences below are of before them." : "";
-}
-
-function cellOf(rect) {
-  const key = JSON.stringify(JSON.parse(rect.dataset.key).slice(0, 5));
-  return shown.has(key) ? data.cells[shown.get(key)] : extra.get(key);
-}
-
-let current = -1;
-function select(index) {
-  if (!data.cells.length) return;
-  document.querySelector(".cell.current")?.classList.remove("current");
-  current = Math.min(Math.max(index, 0), data.cells.length - 1);
-  const figure = document.getElementById(`cell${current}`);
-  figure.classList.add("current");
-  figure.focus({ preventScroll: true });
-  figure.scrollIntoView({ block: "nearest" });
-}
-const next = (d) => (d === null ? "confirmed" : d === "confirmed" ? "rejected" : null);
-function decide(index, decision) {
-  if (index < 0) return;
-  data.cells[index].decision = decision;
+  figures.forEach((figure, index) => figure.addEventListener("click", () => {
+    select(index);
+    decide(index, next(data.cells[index].decision));
+  }));
+  boxes.forEach(({ rect }, key) => rect.addEventListener("click", () => decideOn(key)));
+  $("save").addEventListener("click", save);
+  document.addEventListener("keydown", (event) => {
+    if (!when() || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.composedPath()[0].closest("input:not([type=checkbox]), select, textarea, dialog")) return;
+    const key = event.key.toLowerCase();
+    const moves = { arrowright: 1, arrowleft: -1, arrowdown: columns(), arrowup: -columns() };
+    if (key in moves) select(current < 0 ? 0 : current + moves[key]);
+    else if (key === "c" || key === "r") {
+      if (current < 0) select(0);
+      decide(current, key === "c" ? "confirmed" : "rejected");
+      select(current + 1);
+    } else if (key === "u") decide(current, null);
+    else if (key === "s") save();
+    else return;
+    event.preventDefault();
+  }, { signal });
+  addEventListener("beforeunload", (event) => { if (self.unsaved) event.preventDefault(); }, { signal });
   update();
-}
-function columns() {
-  const cells = [...document.querySelectorAll(".cell")];
-  return Math.max(1, cells.findIndex((c) => c.offsetTop > cells[0].offsetTop));
+  return self;
 }
 
-function decisions() {
-  const cells = [...data.cells, ...extra.values()].filter((c) => c.decision)
-    .map(({ field, x0, y0, x1, y1, decision }) => ({ field, x0, y0, x1, y1, decision }));
-  return { giemsa_decisions: 1, patient: data.patient, model_sha256: data.model_sha256, cells,
-    complete_fields: [...complete].sort() };
-}
-function save() {
-  const link = document.createElement("a");
-  const blob = new Blob([JSON.stringify(decisions(), null, 1) + "\n"], { type: "application/json" });
-  link.href = URL.createObjectURL(blob);
-  link.download = "decisions.json";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-document.querySelectorAll(".cell").forEach((figure) => figure.addEventListener("click", () => {
-  const index = Number(figure.dataset.cell);
-  select(index);
-  decide(index, next(data.cells[index].decision));
-}));
-document.querySelectorAll("rect").forEach((rect) => rect.addEventListener("click", () => {
-  const [field, x0, y0, x1, y1, z] = JSON.parse(rect.dataset.key);
-  const key = JSON.stringify([field, x0, y0, x1, y1]);
-  if (shown.has(key)) return decide(shown.get(key), next(data.cells[shown.get(key)].decision));
-  const cell = extra.get(key) ?? { field, x0, y0, x1, y1, relative_logit: z, decision: null };
-  cell.decision = next(cell.decision);
-  if (cell.decision) extra.set(key, cell); else extra.delete(key);
-  return update();
-}));
-document.querySelectorAll(".complete").forEach((box) => box.addEventListener("change", () => {
-  if (box.checked) complete.add(box.dataset.field); else complete.delete(box.dataset.field);
-}));
-document.getElementById("save").addEventListener("click", save);
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "INPUT") return;
-  const key = event.key.toLowerCase();
-  const moves = { arrowright: 1, arrowleft: -1, arrowdown: columns(), arrowup: -columns() };
-  if (key in moves) select(current < 0 ? 0 : current + moves[key]);
-  else if (key === "c" || key === "r") {
-    if (current < 0) select(0);
-    decide(current, key === "c" ? "confirmed" : "rejected");
-    select(current + 1);
-  } else if (key === "u") decide(current, null);
-  else if (key === "s") save();
-  else return;
-  event.preventDefault();
-});
-update();
+return { live };
+})();

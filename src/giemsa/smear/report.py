@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from base64 import b64encode
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -28,6 +29,8 @@ CELLS_SHOWN: Final = 400
 """Suspicious cells in a report; of more, the most suspicious."""
 FIELDS_SHOWN: Final = 40
 """Fields shown with their cells; of more, those with the most suspicious cells. All are in the table."""
+UNFOLDED: Final = 5
+"""Refused fields whose reasons are shown without a click."""
 _HERE: Final = Path(__file__).parent
 
 
@@ -76,6 +79,7 @@ class ReportBuilder:
             "patient": summary.patient,
             "model_sha256": summary.model_sha256,
             "red_cells": summary.count.red_cells if summary.count else 0,
+            "fields_counted": summary.fields_counted,
             "called_elsewhere": _called_elsewhere(summary, [cell for cell, _ in suspicious], self.cut),
             "cut": self.cut,
             "sensitivity": rates.sensitivity.tolist(),
@@ -91,6 +95,7 @@ class ReportBuilder:
             data=_embedded(data),
             headline=escape(sentences.headline(summary)),
             sentences=_sentences(summary),
+            left_out=_left_out(summary),
             cells="".join(_figure(index, cell, jpeg, self.cut) for index, (cell, jpeg) in enumerate(suspicious))
             or "<p>No cell was judged.</p>",
             shown=f"{len(suspicious):,}",
@@ -148,8 +153,22 @@ def _embedded(data: dict[str, Any]) -> str:
 
 
 def _sentences(summary: SmearSummary) -> str:
-    rest = sentences.sentences(summary)[1:]
+    """List what is said after the headline; fields that were left out have a list of their own."""
+    rest = sentences.sentences(replace(summary, refused=()))[1:]
     return "".join(f"<li>{escape(sentence)}</li>" for sentence in rest)
+
+
+def _left_out(summary: SmearSummary) -> str:
+    """List refused fields with their reasons; a long list is folded, so that it does not hide the cells."""
+    if not summary.refused:
+        return ""
+    n = len(summary.refused)
+    rows = "".join(f"<li><b>{escape(field)}</b>: {escape(reason)}</li>" for field, reason in summary.refused)
+    unfolded = " open" if n <= UNFOLDED else ""
+    return (
+        f'<details class="left-out"{unfolded}><summary>{n:,} {"field" if n == 1 else "fields"} left out of the count'
+        f"</summary><ul>{rows}</ul></details>"
+    )
 
 
 def _figure(index: int, cell: JudgedCell, jpeg: bytes, cut: float) -> str:
@@ -257,6 +276,7 @@ _PAGE: Final = """<!doctype html>
 <p id="headline" class="headline" aria-live="polite">{headline}</p>
 <p id="limits"></p>
 <ul>{sentences}</ul>
+{left_out}
 <p class="medical">{disclaimer}</p>
 </header>
 <main>
@@ -265,18 +285,19 @@ _PAGE: Final = """<!doctype html>
 <p>{shown} cells, the most suspicious first. The number is the relative logit. <kbd>→</kbd> <kbd>←</kbd> <kbd>↓</kbd>
 <kbd>↑</kbd> move, <kbd>C</kbd> confirms a parasite, <kbd>R</kbd> rejects it, <kbd>U</kbd> takes a decision back,
 <kbd>S</kbd> saves; a click confirms, another rejects, a third takes back.</p>
-<p><button id="save" type="button">Save decisions</button> <span id="progress" aria-live="polite"></span></p>
+<p class="bar"><button id="save" type="button">Save decisions</button> <b id="brief"></b>
+<span id="progress" aria-live="polite"></span></p>
 <div id="cells">{cells}</div>
 </section>
 <section aria-labelledby="fields">
 <h2 id="fields">Fields</h2>
 <p>{field_note} Open one to see its cells; a click on a cell confirms it, another rejects it, a third takes that back.</p>
 {fields}
-<table>
+<div class="table-scroll" tabindex="0" role="region" aria-label="All fields"><table>
 <thead><tr><th>field</th><th>red cells</th><th>parasitized</th><th>cut by the border</th><th>cell, px</th>
 <th>healthy logits</th><th>use</th></tr></thead>
 <tbody>{rows}</tbody>
-</table>
+</table></div>
 </section>
 <section aria-labelledby="how">
 <h2 id="how">How it was done</h2>
@@ -284,7 +305,8 @@ _PAGE: Final = """<!doctype html>
 </section>
 </main>
 <script type="application/json" id="data">{data}</script>
-<script>{js}</script>
+<script>{js}
+giemsaReport.live(document, JSON.parse(document.getElementById("data").textContent));</script>
 </body>
 </html>
 """

@@ -167,6 +167,7 @@ def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
     if header.get("model_sha256") != reader.model.digest:
         raise DataError(f"the smear {folder} was read with another model than {reader.model.path}; read it again")
     slide = smear.slide()
+    decisions = decisions.named_as(smear.names())
     for read in smear.read_fields():
         if read.field in decisions.complete_fields and not read.refusal:
             judged = judge_field(read, slide, np.inf, decisions.cells)

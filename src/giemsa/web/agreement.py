@@ -87,8 +87,11 @@ def agree(first: Sequence[str], second: Sequence[str], units: Sequence[Hashable]
     whole = tables.sum(axis=0)
     counts = tuple(tuple(int(cell) for cell in row) for row in whole)
     kappa = float(_kappa(whole)) if both else float("nan")
-    if not np.isfinite(kappa):
-        reason = "no picture was read by both" if not both else "both gave the same answer to every picture"
+    if not both or 0 in whole.sum(axis=0) or 0 in whole.sum(axis=1):
+        reason = "no picture was read by both"
+        if both:
+            one = "both" if not np.isfinite(kappa) else "one of them"
+            reason = f"{one} gave the same answer to every picture, so that kappa tells nothing"
         return Agreement(len(both), len(number), kind, counts, None, None, None, reason)  # type: ignore[arg-type]
     low, high = _interval(tables, whole)
     return Agreement(len(both), len(number), kind, counts, kappa, low, high, "")  # type: ignore[arg-type]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
+import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from giemsa import __version__
@@ -19,13 +23,14 @@ from giemsa.sources import Source
 from giemsa.tables import COLUMNS, rows_as_csv
 from giemsa.verdicts import DISCLAIMER, VerdictName
 from giemsa.web.batching import QueueFullError
-from giemsa.web.problems import MEDIA_TYPE, ProblemError
+from giemsa.web.problems import MEDIA_TYPE, ProblemError, problem
 from giemsa.web.uploads import UNPACKED_FACTOR, busy, receive_upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from giemsa.classifier import Classifier, Examined
+    from giemsa.smear.site import Site
     from giemsa.verdicts import Verdict
     from giemsa.web.batching import Batcher
     from giemsa.web.counts import Counts
@@ -35,12 +40,22 @@ if TYPE_CHECKING:
 SHOWN_PX: Final = 160
 """Longest side of the thumbnails that `include=picture` gives."""
 _JPEG: Final = [cv2.IMWRITE_JPEG_QUALITY, 88]
+_JSON, _CSV, _LINES = "application/json", "text/csv", "application/x-ndjson"
+_log = logging.getLogger("giemsa.web")
+Result = TypeVar("Result")
+Row = tuple["Verdict", dict[str, Any]]
+"""A verdict, and what `include` asked for besides."""
 
 
 class Words(BaseModel):
     """An answer: all that it holds is described."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def with_example(content: dict[str, Any]) -> ConfigDict:
+    """Give the configuration of an answer that has an example."""
+    return ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"example": content})
 
 
 class CellAnswer(Words):
@@ -81,6 +96,20 @@ class CellsAnswer(Words):
 class CardAnswer(Words):
     """What a model says about itself."""
 
+    model_config = with_example(
+        {
+            "name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",
+            "giemsa": __version__, "input_size_px": 64, "class_names": ["uninfected", "parasitized"],
+            "has_evidence": True, "calibration": {"temperature": 0.62, "bias": 0.25},
+            "label_set": "disputed: leave-out; donors: negative", "training_patients": 120,
+            "digests": {"data": "6c8f1d983170...", "recipe": "cebc4d324e4f..."},
+            "figures": {"how": "5-fold cross-validation, patients grouped"}, "licence": "Apache-2.0",
+            "created_by": f"giemsa {__version__}",
+            "limits": {"body_bytes": 52_428_800, "cells": 5_000, "fields": 500, "pixels_per_picture": 50_000_000},
+            "disclaimer": DISCLAIMER,
+        }
+    )  # fmt: skip
+
     name: str
     sha256: str
     threshold: float
@@ -103,6 +132,22 @@ class CardAnswer(Words):
 class CurvesAnswer(Words):
     """What a model's labelled predictions show at every threshold."""
 
+    model_config = with_example(
+        {
+            "name": "default", "model_sha256": "fc7b272d6d41...", "serving": True,
+            "labels": {
+                "confirmed": {
+                    "n": 2_000, "positives": 1_000, "units": 40, "kind": "patients", "thresholds": [0.1, 0.5, 0.9],
+                    "true_positives": [998, 990, 951], "false_positives": [61, 12, 3],
+                    "sensitivity": {"low": [0.99, 0.98, 0.93], "high": [1.0, 1.0, 0.97]},
+                    "specificity": {"low": [0.91, 0.98, 0.99], "high": [0.96, 1.0, 1.0]},
+                    "roc_auc": {"value": 0.998, "low": 0.997, "high": 0.999},
+                    "reliability": {"said": [0.02, 0.97], "seen": [0.03, 0.98], "n": [1_010, 990]},
+                }
+            },
+        }
+    )  # fmt: skip
+
     name: str
     model_sha256: str | None
     serving: bool = Field(description="Whether this is the model that judges here")
@@ -114,6 +159,8 @@ class CurvesAnswer(Words):
 
 class StatusAnswer(Words):
     """Whether a server is well."""
+
+    model_config = with_example({"status": "ok"})
 
     status: Literal["ok"]
 
@@ -138,11 +185,12 @@ class Desk:
     folder: Folder
     counts: Counts
     curves: list[dict[str, Any]]
+    site: Site | None = None
 
 
 _EXAMPLE_MODEL = {"name": "default", "sha256": "fc7b272d6d41...", "threshold": 0.5, "provider": "CPUExecutionProvider",
                   "giemsa": __version__}  # fmt: skip
-_EXAMPLE = {
+EXAMPLE: Final = {
     "cells": [
         {"image": "ring.png", "verdict": "parasitized", "p_parasitized": 0.9973, "novelty": None, "reason": ""},
         {"image": "cut off.png", "verdict": "unreadable", "p_parasitized": None, "novelty": None,
@@ -153,6 +201,14 @@ _EXAMPLE = {
 }  # fmt: skip
 _EXAMPLE_CSV = (
     f"{','.join(COLUMNS)}\nring.png,parasitized,0.9973,,\ncut off.png,unreadable,,,the PNG breaks off after 412 bytes\n"
+)
+_EXAMPLE_LINES: Final = (
+    '{"judged": 0, "of": 200, "model": {"name": "default"}, "disclaimer": "..."}\n'
+    '{"judged": 64, "of": 200, "cells": [{"image": "ring.png", "verdict": "parasitized"}]}\n'
+)
+_EXAMPLE_METRICS: Final = (
+    "# HELP giemsa_cells_total Pictures judged\n# TYPE giemsa_cells_total counter\n"
+    'giemsa_cells_total{verdict="parasitized"} 12.0\n'
 )
 PICTURES_BODY: Final[dict[str, Any]] = {
     "required": True,
@@ -195,7 +251,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/ProblemAnswer"}
     described: dict[int | str, dict[str, Any]] = {}
     for status in (401, 403, 421, *statuses):
-        example = {"type": "about:blank", "title": "", "status": status, "detail": PROBLEMS[status]}
+        example = {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": PROBLEMS[status],
+        }
         described[status] = {
             "description": PROBLEMS[status],
             "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
@@ -218,10 +279,13 @@ def api_router(desk: Desk) -> APIRouter:
         responses={
             200: {
                 "description": "Verdicts in the order in which the pictures were sent; one that cannot be read is "
-                "a row, `unreadable`, with its reason. CSV with `Accept: text/csv`.",
+                "a row, `unreadable`, with its reason. CSV with `Accept: text/csv`. With "
+                "`Accept: application/x-ndjson` the same rows as they are judged, some a line, in their order; a "
+                "`problem` is the last line if something goes wrong on the way.",
                 "content": {
-                    "application/json": {"example": _EXAMPLE},
+                    "application/json": {"example": EXAMPLE},
                     "text/csv": {"schema": {"type": "string"}, "example": _EXAMPLE_CSV},
+                    "application/x-ndjson": {"schema": {"type": "string"}, "example": _EXAMPLE_LINES},
                 },
             },
             **problems(400, 408, 413, 415, 422, 503),
@@ -235,22 +299,22 @@ def api_router(desk: Desk) -> APIRouter:
         ] = None,
     ) -> Response:
         wanted = frozenset(include or ())
-        as_csv = preferred(request.headers.get("accept", ""), ("application/json", "text/csv")) == "text/csv"
-        with desk.room.share() as share:
+        kind = preferred(request.headers.get("accept", ""), (_JSON, _CSV, _LINES))
+        with ExitStack() as stack:
+            share = stack.enter_context(desk.room.share())
             upload = await receive_upload(request, share, desk.folder, desk.settings.max_upload_bytes)
-            try:
-                pictures = await asyncio.to_thread(
-                    upload.pictures, max_unpacked=UNPACKED_FACTOR * desk.settings.max_upload_bytes
-                )
-                rows = await _judged(desk, request, pictures, frozenset() if as_csv else wanted)
-            finally:
-                upload.close()
-        desk.counts.judged(verdict for verdict, _ in rows)
-        if as_csv:
+            stack.callback(upload.close)
+            pictures = await asyncio.to_thread(
+                upload.pictures, max_unpacked=UNPACKED_FACTOR * desk.settings.max_upload_bytes
+            )
+            if kind == _LINES:
+                return await _streamed(desk, request, pictures, wanted, stack.pop_all())
+            judging = asyncio.ensure_future(_judged(desk, pictures, frozenset() if kind == _CSV else wanted))
+            rows = await _unless_left(request, judging)
+        if kind == _CSV:
             header = ",".join(COLUMNS) + "\n"
-            return Response(header + rows_as_csv(verdict for verdict, _ in rows), media_type="text/csv")
-        cells = [_row(verdict) | more for verdict, more in rows]
-        return JSONResponse({"cells": cells, "model": model_words(desk.classifier), "disclaimer": DISCLAIMER})
+            return Response(header + rows_as_csv(verdict for verdict, _ in rows), media_type=_CSV)
+        return JSONResponse({"cells": _cells(rows)} | _judge_words(desk))
 
     @router.get("/api/v1/model", summary="Read the model's card", tags=["model"], responses=problems())
     async def read_model() -> CardAnswer:
@@ -296,7 +360,10 @@ def api_router(desk: Desk) -> APIRouter:
         tags=["server"],
         response_class=Response,
         responses={
-            200: {"description": "Text format 0.0.4", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            200: {
+                "description": "Text format 0.0.4",
+                "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE_METRICS}},
+            },
             **problems(),
         },
     )
@@ -339,34 +406,99 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     return {name: getattr(verdict, name) for name in COLUMNS}
 
 
+def _cells(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [_row(verdict) | more for verdict, more in rows]
+
+
+def _judge_words(desk: Desk) -> dict[str, Any]:
+    return {"model": model_words(desk.classifier), "disclaimer": DISCLAIMER}
+
+
 async def _judged(
-    desk: Desk, request: Request, pictures: Sequence[Source], wanted: frozenset[str]
-) -> list[tuple[Verdict, dict[str, Any]]]:
-    """Judge pictures, as long as there is somebody who waits for it."""
+    desk: Desk,
+    pictures: Sequence[Source],
+    wanted: frozenset[str],
+    ready: Callable[[list[Row]], None] = lambda _rows: None,
+) -> list[Row]:
+    """Judge pictures; `ready` is told rows as they come, in their order."""
     digests: dict[int, str] = {}
     if "digest" in wanted:
         pictures = [_with_digest(picture, index, digests) for index, picture in enumerate(pictures)]
 
-    def finish(examined: Examined) -> tuple[Verdict, dict[str, Any]]:
+    def finish(examined: Examined) -> Row:
         return examined.verdict, _to_see(examined, wanted)
 
+    def complete(start: int, rows: list[Row]) -> None:
+        if "digest" in wanted:
+            for index, (_, more) in enumerate(rows, start):
+                more["sha256"] = digests.get(index)
+        desk.counts.judged(verdict for verdict, _ in rows)
+        ready(rows)
+
     shown_px = SHOWN_PX if wanted & {"picture", "evidence"} else 0
-    judging = asyncio.ensure_future(desk.batcher.examine(pictures, finish, shown_px=shown_px))
-    leaving = asyncio.ensure_future(until_left(request))
     try:
-        await asyncio.wait({judging, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not judging.done():
-            judging.cancel()
-            raise ProblemError(400, "the caller has left")  # nobody reads it
-        rows = judging.result()
+        return await desk.batcher.examine(pictures, finish, shown_px=shown_px, ready=complete)
     except QueueFullError as error:
         raise busy(str(error)) from error
+
+
+async def _streamed(
+    desk: Desk, request: Request, pictures: Sequence[Source], wanted: frozenset[str], held: ExitStack
+) -> Response:
+    """Answer rows as they are judged, beginning with the first; `held` is closed when all are, or nobody waits."""
+    come: asyncio.Queue[list[Row]] = asyncio.Queue()  # an empty list ends it
+
+    judging = asyncio.create_task(_judged(desk, pictures, wanted, come.put_nowait))
+
+    def end(_done: asyncio.Task[list[Row]]) -> None:
+        held.close()
+        come.put_nowait([])
+
+    judging.add_done_callback(end)
+    try:
+        first = await _unless_left(request, asyncio.ensure_future(come.get()))
+        if not first:
+            await judging  # raises what went wrong before there was an answer, as a full queue
+    except BaseException:
+        judging.cancel()
+        raise
+    return StreamingResponse(_lines(desk, judging, come, first, len(pictures)), media_type=_LINES)
+
+
+async def _lines(
+    desk: Desk, judging: asyncio.Task[list[Row]], come: asyncio.Queue[list[Row]], rows: list[Row], of: int
+) -> AsyncIterator[bytes]:
+    judged = 0
+    try:
+        yield _line({"judged": 0, "of": of} | _judge_words(desk))
+        while rows:
+            judged += len(rows)
+            yield _line({"judged": judged, "of": of, "cells": _cells(rows)})
+            rows = await come.get()
+        if judging.cancelled() or judging.exception() is not None:
+            _log.error("cells could not be judged", exc_info=None if judging.cancelled() else judging.exception())
+            said = problem(500, "something went wrong that should not; the server's log tells more")
+            yield b'{"problem": ' + bytes(said.body) + b"}\n"
+    finally:
+        judging.cancel()
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+async def _unless_left(request: Request, work: asyncio.Future[Result]) -> Result:
+    """Wait for work as long as there is somebody who waits for it."""
+    leaving = asyncio.ensure_future(until_left(request))
+    either: set[asyncio.Future[Any]] = {work, leaving}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ProblemError(400, "the caller has left")  # nobody reads it
+        return work.result()
     finally:
         leaving.cancel()
-    if "digest" in wanted:
-        for index, (_, more) in enumerate(rows):
-            more["sha256"] = digests.get(index)
-    return rows
+        work.cancel()
 
 
 async def until_left(request: Request) -> None:

@@ -13,7 +13,9 @@ from fastapi.openapi.utils import get_openapi
 
 from giemsa import __version__
 from giemsa.classifier import Classifier
+from giemsa.smear.site import read_site
 from giemsa.verdicts import DISCLAIMER
+from giemsa.web.api import EXAMPLE as CELLS_EXAMPLE
 from giemsa.web.api import Desk, api_router
 from giemsa.web.batching import Batcher
 from giemsa.web.counts import Counts
@@ -24,6 +26,7 @@ from giemsa.web.page import add_page
 from giemsa.web.problems import add_problem_handlers
 from giemsa.web.reviews import reviews_router
 from giemsa.web.settings import check_settings
+from giemsa.web.smears import EXAMPLE as SMEAR_EXAMPLE
 from giemsa.web.smears import Smears, smears_router
 from giemsa.web.uploads import Folder, Room
 
@@ -54,8 +57,8 @@ def create_app(settings: Settings) -> ASGIApp:
 
     Raises
     ------
-    UsageError, ModelError
-        If the settings make no sense or are not safe, or the model cannot be opened.
+    UsageError, ModelError, DataError
+        If the settings make no sense or are not safe, or the model or the site's file cannot be read.
     """
     check_settings(settings)
     cv2.setNumThreads(1)  # each worker decodes and resizes by itself
@@ -68,7 +71,8 @@ def create_app(settings: Settings) -> ASGIApp:
     counts.watch("giemsa_waiting_cells", "Pictures that wait for the model", lambda: batcher.waiting)
     counts.watch("giemsa_held_bytes", "Bytes of bodies that are held", lambda: room.held)
     folder = Folder()
-    desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model))
+    site = read_site(settings.site, model_sha256=classifier.model.digest) if settings.site is not None else None
+    desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model), site)
     smears = Smears(desk)
     counts.watch("giemsa_smears_under_way", "Smears that are being read", lambda: smears.under_way)
     reviews = Reviews(settings.database or f"sqlite:///{folder.path / 'reviews.sqlite'}")
@@ -117,6 +121,9 @@ def _schema(app: FastAPI, settings: Settings) -> dict[str, Any]:
     schemas["ProblemAnswer"] = ProblemAnswer.model_json_schema()
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    for path, example in (("/api/v1/cells", CELLS_EXAMPLE), ("/api/v1/smears", SMEAR_EXAMPLE)):
+        answer = schema["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+        answer["example"] = example  # FastAPI leaves out of it what is null
     guarded = settings.token is not None
     if guarded:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

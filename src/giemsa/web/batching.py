@@ -38,9 +38,10 @@ class _Job:
     pictures: Sequence[Source]
     shown_px: int
     finish: Callable[[Examined], Any]
+    ready: Callable[[int, list[Any]], None]
     done: asyncio.Future[list[Any]]
     taken: int = 0
-    finished: int = 0
+    told: int = 0
     results: dict[int, Any] = field(default_factory=dict)
 
 
@@ -73,7 +74,12 @@ class Batcher:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def examine(
-        self, pictures: Sequence[Source], finish: Callable[[Examined], Result], *, shown_px: int = 0
+        self,
+        pictures: Sequence[Source],
+        finish: Callable[[Examined], Result],
+        *,
+        shown_px: int = 0,
+        ready: Callable[[int, list[Result]], None] = lambda _start, _results: None,
     ) -> list[Result]:
         """Judge the pictures of one request, and give what `finish` makes of each, in their order.
 
@@ -87,6 +93,9 @@ class Batcher:
             Makes of a verdict, and what there is to see, what is kept until all are judged; called by a worker.
         shown_px : int
             Longest side of the pictures that `finish` gets, with the evidence; 0 means that it gets neither.
+        ready : callable, optional
+            Told results as they come, in the order of the pictures: the place of the first, and the results; called in
+            the event loop.
 
         Raises
         ------
@@ -97,7 +106,7 @@ class Batcher:
             return []
         if self.waiting + len(pictures) > self.capacity:
             raise QueueFullError(f"{self.waiting:,} pictures wait for the model, and at most {self.capacity:,} may")
-        job = _Job(pictures, shown_px, finish, asyncio.get_running_loop().create_future())
+        job = _Job(pictures, shown_px, finish, ready, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self.waiting += len(pictures)
         self._start_runs()
@@ -140,12 +149,23 @@ class Batcher:
             return
         for (job, index), result in zip(batch, results, strict=True):
             job.results[index] = result
-            job.finished += 1
-            if job.finished == len(job.pictures) and not job.done.done():
-                job.done.set_result([job.results[place] for place in range(len(job.pictures))])
+        for job in dict.fromkeys(job for job, _ in batch):
+            if not job.done.done():
+                _tell(job)
 
     def _judge(self, batch: list[tuple[_Job, int]]) -> list[Any]:
         shown_px = max(job.shown_px for job, _ in batch)
         pictures = [job.pictures[index] for job, index in batch]
         examined = self.classifier.examine(pictures, evidence=bool(shown_px), shown_px=shown_px)
         return [job.finish(one) for (job, _), one in zip(batch, examined, strict=True)]
+
+
+def _tell(job: _Job) -> None:
+    """Hand on the results that follow those that were handed on before."""
+    start = job.told
+    while job.told in job.results:
+        job.told += 1
+    if job.told > start:
+        job.ready(start, [job.results[place] for place in range(start, job.told)])
+    if job.told == len(job.pictures):
+        job.done.set_result([job.results[place] for place in range(job.told)])

@@ -1,8 +1,9 @@
 """Answers of reviewers, appended and never changed, by SQLAlchemy: SQLite, or PostgreSQL.
 
 Every answer is a row of its own, and a later one of the same person on the same picture counts instead of it; taking
-an answer back is an answer too (`withdrawn`). The database itself refuses to change or remove a row. An answer is
+an answer back is an answer too (`withdrawn`). The database itself refuses to change or remove an answer. It is
 acknowledged when it is on the disk. Each carries a key that its sender chose, so that one sent twice is kept once.
+Pictures that somebody wanted kept are never changed either, but can be removed; what was answered to them stays.
 """
 
 from __future__ import annotations
@@ -210,6 +211,16 @@ class Reviews:
             ).scalar_one_or_none()
         return bytes(content) if content is not None else None
 
+    def remove_picture(self, sha256: str) -> bool:
+        """Remove a kept picture, and leave what was answered to it; tell whether there was one."""
+        with self._said():
+            with self._engine.begin() as connection:
+                removed = connection.execute(_pictures.delete().where(_pictures.c.sha256 == sha256)).rowcount
+            if self._engine.dialect.name == "sqlite":  # it goes out of the write-ahead log too
+                with self._engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return removed > 0
+
     def _create(self) -> None:
         """Make the tables where they are not there; two servers that start at once wait for each other."""
         with self._engine.begin() as connection:
@@ -247,22 +258,25 @@ def _prepare_file(url: sa.URL, *, existing: bool) -> None:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
     """Let readers and a writer work side by side, wait for each other, and write through to the disk."""
-    for statement in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 20000"):
+    for statement in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 20000", "secure_delete = ON"):
         connection.execute(f"PRAGMA {statement}")
 
 
 def _guards(dialect: str, table: str) -> list[str]:
-    """Write the triggers that refuse to change or to remove a row."""
+    """Write the triggers that refuse to change a row, or to remove an answer."""
+    refused = ["UPDATE", "DELETE", "TRUNCATE"] if table == _reviews.name else ["UPDATE"]
     if dialect == "sqlite":
         return [
             f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb} BEFORE {verb} ON {table} "
             f"BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+            if verb in refused
+            else f"DROP TRIGGER IF EXISTS {table}_no_{verb}"  # of a database from before pictures could be removed
             for verb in ("UPDATE", "DELETE")
         ]
     return [
         f"CREATE OR REPLACE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$",
-        f"CREATE OR REPLACE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        f"CREATE OR REPLACE TRIGGER {table}_no_change BEFORE {' OR '.join(refused)} ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuse()",
     ]
 

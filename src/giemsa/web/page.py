@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from giemsa.web.api import Desk
 
 _HERE: Final = Path(__file__).parent
-_DRAWN: Final = (_HERE.parent / "demo" / "drawn", _HERE.parents[2] / "examples" / "cells")
-"""Where the drawn cells lie: in an installation, and in a clone."""
+_EXAMPLES: Final = {
+    "/examples.zip": (_HERE.parent / "demo" / "drawn", _HERE.parents[2] / "examples" / "cells"),
+    "/example-fields.zip": (_HERE.parent / "demo" / "drawn_fields", _HERE.parents[2] / "examples" / "fields"),
+}
+"""Where drawn cells and fields lie: in an installation, and in a clone."""
 
 _LIGHT: Final = {"backgroundColor": "#ffffff", "foregroundColor": "#1d1b22", "accentColor": "#5a3d94",
                  "borderColor": "#d9d4dc", "headerBackgroundColor": "#f0ebf6", "fontFamily": "inherit"}  # fmt: skip
@@ -116,6 +119,7 @@ def add_page(app: FastAPI, desk: Desk) -> list[str]:
     )
     app.add_middleware(_Pages)
     _add_examples(app)
+    _add_report_script(app)
     _add_docs(app)
     return list(page.csp_hashes())
 
@@ -208,17 +212,26 @@ class _Pages:
 
 
 def _add_examples(app: FastAPI) -> None:
-    """Serve the drawn cells as one archive."""
-    folder = next((folder for folder in _DRAWN if folder.is_dir()), None)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted(folder.glob("*.png")) if folder else ():
-            archive.write(path, path.name)
-    content = packed.getvalue()
+    """Serve the drawn cells, and the drawn fields, each as one archive."""
+    for path, folders in _EXAMPLES.items():
+        folder = next((folder for folder in folders if folder.is_dir()), None)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for picture in sorted(folder.glob("*.[jp][pn]g")) if folder else ():
+                archive.write(picture, picture.name)
+        _serve(app, path, packed.getvalue(), "application/zip")
 
-    @app.get("/examples.zip", include_in_schema=False)
-    async def examples() -> Response:
-        return Response(content, media_type="application/zip")
+
+def _add_report_script(app: FastAPI) -> None:
+    """Serve the script of a smear's report, which makes it live in the page too."""
+    _serve(app, "/report.js", (_HERE.parent / "smear" / "report.js").read_bytes(), "text/javascript")
+
+
+def _serve(app: FastAPI, path: str, content: bytes, media_type: str) -> None:
+    async def answer() -> Response:
+        return Response(content, media_type=media_type)
+
+    app.add_api_route(path, answer, include_in_schema=False)
 
 
 def _add_docs(app: FastAPI) -> None:

@@ -8,14 +8,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from giemsa.data.patients import origin_of
 from giemsa.errors import PictureError
 from giemsa.images import sniff
 from giemsa.verdicts import VerdictName  # noqa: TC001 - pydantic reads it
 from giemsa.web.agreement import agree
-from giemsa.web.api import PICTURES_BODY, problems
+from giemsa.web.api import PICTURES_BODY, Words, problems, with_example
 from giemsa.web.database import Answer, Conflict, Review
 from giemsa.web.problems import ProblemError
 from giemsa.web.settings import MAX_NAME
@@ -34,27 +34,24 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME, patte
 Reviewer = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PRINTABLE)]
 
 
-class _Words(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+_KEY: Final = "3f1c2b9e-0d2f-4c59-a0a8-5f6f7f2d8f11"
+_AT: Final = "2026-01-31T09:30:00.000+00:00"
+_PICTURE_SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_EXAMPLE: Final = {
+    "reviewer": "M. Okello",
+    "image": "ring.png",
+    "image_sha256": _PICTURE_SHA256,
+    "model_sha256": "fc7b272d6d41bef4a59bcb733a898367f16ef5c880e0c85532c4e0a6a8f28da7",
+    "verdict": "parasitized",
+    "p_parasitized": 0.9973,
+    "answer": "uninfected",
+}
 
 
-class ReviewSent(_Words):
+class ReviewSent(Words):
     """One person's answer to one verdict."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "key": "3f1c2b9e-0d2f-4c59-a0a8-5f6f7f2d8f11",
-                "reviewer": "M. Okello",
-                "image": "ring.png",
-                "image_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                "model_sha256": "fc7b272d6d41bef4a59bcb733a898367f16ef5c880e0c85532c4e0a6a8f28da7",
-                "verdict": "parasitized",
-                "p_parasitized": 0.9973,
-                "answer": "uninfected",
-            }
-        }
-    )
+    model_config = with_example({"key": _KEY} | _EXAMPLE)
 
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")] = Field(
         description="Chosen by the sender, a new one for each answer: sent twice, it is kept once"
@@ -68,16 +65,20 @@ class ReviewSent(_Words):
     answer: Answer = Field(description="withdrawn takes this person's answer to this picture back")
 
 
-class ReviewKept(_Words):
+class ReviewKept(Words):
     """That an answer is on the disk."""
+
+    model_config = with_example({"key": _KEY, "at": _AT, "new": True})
 
     key: str
     at: str = Field(description="When it was taken in, UTC")
     new: bool = Field(description="false if it was there already")
 
 
-class ReviewAnswer(_Words):
+class ReviewAnswer(Words):
     """An answer that counts."""
+
+    model_config = with_example(_EXAMPLE | {"at": _AT})
 
     reviewer: str
     image: str
@@ -89,8 +90,13 @@ class ReviewAnswer(_Words):
     at: str
 
 
-class AgreementAnswer(_Words):
+class AgreementAnswer(Words):
     """How far two readers agree."""
+
+    model_config = with_example(
+        {"first": "M. Okello", "second": "the model", "n": 100, "units": 12, "kind": "patients",
+         "table": [[46, 4], [2, 48]], "kappa": 0.88, "low": 0.78, "high": 0.96, "reason": ""}
+    )  # fmt: skip
 
     first: str
     second: str
@@ -104,8 +110,10 @@ class AgreementAnswer(_Words):
     reason: str
 
 
-class PictureAnswer(_Words):
+class PictureAnswer(Words):
     """A kept picture."""
+
+    model_config = with_example({"sha256": _PICTURE_SHA256, "image": "ring.png", "people": 2})
 
     sha256: str
     image: str
@@ -186,6 +194,17 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
         # never shown by a browser as what it claims to be
         headers = {"Content-Disposition": "attachment"}
         return Response(content, media_type="application/octet-stream", headers=headers)
+
+    @router.delete(
+        "/api/v1/pictures/{sha256}",
+        summary="Remove a kept picture",
+        description="What was answered to it stays: answers hold its name and digest, and are never removed.",
+        status_code=204,
+        responses=problems(404, 422),
+    )
+    async def remove_picture(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]) -> None:
+        if not await asyncio.to_thread(reviews.remove_picture, sha256):
+            raise ProblemError(404, f"no picture with the SHA-256 {sha256} is kept")
 
     return router
 

@@ -44,6 +44,8 @@ class Settings:
         Whether to serve others without a token.
     runs : tuple of Path
         Folders with labelled predictions, to compare models.
+    site : Path or None
+        This laboratory's rates, of `giemsa smear calibrate`; None means that smears are counted without.
     threads : int or None
         Runs of the model at a time; None means one for each core.
     queue_cells : int
@@ -58,6 +60,7 @@ class Settings:
     token: str | None = None
     insecure: bool = False
     runs: tuple[Path, ...] = ()
+    site: Path | None = None
     threads: int | None = None
     queue_cells: int = _REQUESTS_QUEUED * MAX_CELLS
 

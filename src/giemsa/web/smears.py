@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from giemsa.smear.results import JudgedCell, JudgedField, ReadField
+    from giemsa.smear.site import Site
     from giemsa.sources import Source
     from giemsa.web.api import Desk
     from giemsa.web.uploads import Upload
@@ -134,7 +135,7 @@ _BODY: Final[dict[str, Any]] = {
         }
     },
 }
-_EXAMPLE: Final = {
+EXAMPLE: Final = {
     "sentences": [
         "Parasitaemia 2.4 % (95 % interval 0.61 % to 5.5 %): 6 cells called parasitized in 187 red cells of 3 fields."
     ],
@@ -163,6 +164,7 @@ class _Wish:
     """What a caller asked for, checked."""
 
     reader: SmearReader
+    site: Site | None
     patient: str
     red_cells_per_ul: float | None
     pictures: bool
@@ -303,7 +305,7 @@ def _until(stop: threading.Event, sources: Iterable[Source]) -> Iterator[Source]
 def _answer(wish: _Wish, shelf: _Shelf) -> dict[str, Any]:
     """Judge what was read against its slide, count, and put the answer together, as `giemsa smear` does."""
     slide = slide_of(shelf.reads)
-    tally = Tally(wish.reader.model, slide, patient=wish.patient, red_cells_per_ul=wish.red_cells_per_ul,
+    tally = Tally(wish.reader.model, slide, wish.site, patient=wish.patient, red_cells_per_ul=wish.red_cells_per_ul,
                   command="giemsa serve")  # fmt: skip
     report = ReportBuilder(tally.cut)
     fields: list[dict[str, Any]] = []
@@ -369,7 +371,7 @@ def smears_router(smears: Smears) -> APIRouter:
                 "answer in the last one, under `smear` (or, if something went wrong, `problem`); with "
                 "`Accept: text/html` the report alone.",
                 "content": {
-                    _JSON: {"example": _EXAMPLE},
+                    _JSON: {"example": EXAMPLE},
                     _LINES: {"schema": {"type": "string"}, "example": _EXAMPLE_LINES},
                     _HTML: {"schema": {"type": "string"}, "example": "<!doctype html>..."},
                 },
@@ -436,7 +438,7 @@ def _wish(desk: Desk, upload: Upload, wanted: frozenset[str]) -> _Wish:
     except UsageError as error:
         raise ProblemError(422, str(error)) from error
     red_cells_per_ul = _number(upload, "red_cells_per_ul", *_RED_CELLS_PER_UL)
-    return _Wish(reader, patient, red_cells_per_ul, "picture" in wanted, "report" in wanted)
+    return _Wish(reader, desk.site, patient, red_cells_per_ul, "picture" in wanted, "report" in wanted)
 
 
 def _number(upload: Upload, name: str, least: float, most: float) -> float | None:

@@ -63,6 +63,23 @@ window.giemsa = (() => {
       throw new ApiError(answer.status, detail);
     }
   }
+
+  /** Give the lines of an answer, each a JSON object, as they come. */
+  async function* linesOf(answer) {
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let pieces = [];
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done && pieces.join("")) throw new TypeError("the answer breaks off");
+      if (done) return;
+      const lines = value.split("\n");
+      for (const line of lines.slice(0, -1)) {
+        yield JSON.parse(pieces.join("") + line);
+        pieces = [];
+      }
+      pieces.push(lines.at(-1));
+    }
+  }
   const get = async (path) => (await call(path)).json();
   const post = async (path, content) =>
     (await call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) })).json();
@@ -184,6 +201,6 @@ window.giemsa = (() => {
   }
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start); else setTimeout(start, 0);
 
-  return { $, h, VERDICTS, ApiError, wordOf, probability, count, call, get, post, trouble, say, download, figureOf, evidenceCanvas,
+  return { $, h, VERDICTS, ApiError, wordOf, probability, count, call, linesOf, get, post, trouble, say, download, figureOf, evidenceCanvas,
     page, show, dashReady };
 })();

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { $, h, VERDICTS, wordOf, probability, count, call, trouble, say, download, figureOf, dashReady } = window.giemsa;
+  const { $, h, VERDICTS, wordOf, probability, count, call, linesOf, trouble, say, download, figureOf, dashReady } = window.giemsa;
   const BATCH = 32; // files of one request
   const AT_ONCE = 3; // requests
   const FIRST = ["parasitized", "indeterminate", "not_a_cell", "unreadable", "uninfected"];
@@ -41,7 +41,7 @@
     trouble("");
     const stop = new AbortController();
     state.stop = stop;
-    const progress = { done: 0, all: files.length };
+    const progress = { done: 0, all: files.length, files: files.length };
     showProgress(progress);
     try {
       const most = await limits();
@@ -56,15 +56,13 @@
       const worker = async () => {
         while (batches.length && !stop.signal.aborted) {
           const { batch, place } = batches.shift();
-          add(await judgeBatch(batch, stop.signal), place);
-          progress.done += batch.length;
-          showProgress(progress);
+          await judgeBatch(batch, place, stop.signal, progress);
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, worker));
     } catch (error) {
       stop.abort();
-      if (error.name !== "AbortError") trouble(error instanceof TypeError ? "The server cannot be reached; is it still running? The verdicts shown are complete." : `${error.message}.`);
+      if (error.name !== "AbortError") trouble(error instanceof TypeError ? "The server cannot be reached; is it still running? What is shown was judged, and the rest was not." : `${error.message}.`);
     } finally {
       state.stop = null;
       $("progress").hidden = true;
@@ -74,39 +72,47 @@
     }
   }
 
-  async function judgeBatch(batch, signal) {
+  /** Send some files, and add their cells as they are judged; an archive is alone in its batch. */
+  async function judgeBatch(batch, place, signal, progress) {
     const body = new FormData();
     for (const { file, name } of batch) body.append("files", file, name);
+    let before = 0;
+    const onBusy = (why) => showProgress(progress, `Waiting: ${why}.`);
     try {
-      const answer = await (await call("/api/v1/cells?include=digest&include=picture&include=evidence", { method: "POST", body, signal })).json();
-      state.model = answer.model;
-      rename(batch, answer.cells);
-      keepFiles(batch, answer.cells);
-      return answer.cells;
+      const options = { method: "POST", headers: { Accept: "application/x-ndjson" }, body, signal, onBusy };
+      const answer = await call("/api/v1/cells?include=digest&include=picture&include=evidence", options);
+      for await (const said of linesOf(answer)) {
+        if (said.problem) throw new Error(said.problem.detail);
+        if (said.model) {
+          state.model = said.model;
+          progress.all += said.of - batch.length;
+        } else {
+          add(said.cells.map((cell, index) => ofItem(cell, batch.length === said.of ? batch[before + index] : batch[0])), place, before, said.of);
+          progress.done += said.judged - before;
+          before = said.judged;
+        }
+        showProgress(progress);
+      }
     } catch (error) {
-      if (error.status === 413 || error.status === 400 || error.status === 408) return batch.map((item) => unreadable(item, error.message));
-      throw error;
+      if (![400, 408, 413].includes(error.status)) throw error;
+      add(batch.map((item) => unreadable(item, error.message)), place);
+      progress.done += batch.length;
+      showProgress(progress);
     }
   }
 
-  /** Undo that browsers send a quote in a file's name as %22. */
-  function rename(batch, cells) {
-    cells.forEach((cell, index) => {
-      const { name } = batch.length === cells.length ? batch[index] : batch[0];
-      const sent = name.replaceAll('"', "%22");
-      if (cell.image === sent || cell.image.startsWith(`${sent}/`)) cell.image = name + cell.image.slice(sent.length);
-    });
-  }
-
-  /** Remember the files, for a reviewer who wants them kept; an archive is alone in its batch. */
-  function keepFiles(batch, cells) {
-    cells.forEach((cell, index) => { cell.file = (batch.length === cells.length ? batch[index] : batch[0]).file; });
+  /** Name a cell as its file is, whose quotes browsers send as %22, and remember the file for a reviewer who keeps it. */
+  function ofItem(cell, { file, name }) {
+    const sent = name.replaceAll('"', "%22");
+    const image = cell.image === sent || cell.image.startsWith(`${sent}/`) ? name + cell.image.slice(sent.length) : cell.image;
+    return { ...cell, image, file };
   }
 
   const unreadable = (item, reason) => ({ image: item.name, verdict: "unreadable", p_parasitized: null, novelty: null, reason, sha256: null, picture: null, evidence: null });
 
-  function add(cells, place) {
-    cells.forEach((cell, index) => { cell.place = place + index / (cells.length + 1); cell.id = String(state.cells.length); state.cells.push(cell); });
+  /** Add cells, the `before`th of `of` and those after it, of what was sent in one place. */
+  function add(cells, place, before = 0, of = cells.length) {
+    cells.forEach((cell, index) => { cell.place = place + (before + index) / (of + 1); cell.id = String(state.cells.length); state.cells.push(cell); });
     schedule();
   }
 
@@ -117,11 +123,11 @@
     setTimeout(() => { scheduled = false; render(); }, state.cells.length > 400 ? 700 : 150);
   }
 
-  function showProgress({ done, all }) {
+  function showProgress({ done, all, files }, waiting) {
     $("progress").hidden = false;
     $("progress-bar").max = all;
     if (done || all > 1) $("progress-bar").value = done; else $("progress-bar").removeAttribute("value");
-    $("progress-text").textContent = all === 1 ? "Reading …" : `${done.toLocaleString("en")} of ${all.toLocaleString("en")} files read`;
+    $("progress-text").textContent = waiting || (done || all > 1 ? `${done.toLocaleString("en")} of ${count(all, "cell")} read` : `Sending ${count(files, "file")} …`);
   }
 
   /* ---- what is shown ---- */
@@ -214,8 +220,8 @@
   }
 
   function card(cell, scale) {
-    const said = cell.verdict === "unreadable" || cell.reason
-      ? h("span", { class: "why" }, cell.reason) : h("span", { class: "p" }, "p parasitized ", probability(cell.p_parasitized));
+    const said = [cell.p_parasitized === null ? null : h("span", { class: "p" }, "p parasitized ", probability(cell.p_parasitized)),
+      cell.reason ? h("span", { class: "why" }, cell.reason) : null];
     return h("li", { class: "cell" }, h("button", { type: "button", title: cell.image, onclick: () => look(cell) }, figureOf(cell, scale),
       h("span", { class: "words", "data-verdict": cell.verdict }, wordOf(cell.verdict), said, h("span", { class: "name" }, shortName(cell.image)))));
   }
@@ -291,7 +297,7 @@
     const cells = ordered().map((cell) => {
       const overlay = state.evidence && cell.evidence ? `<img class="over" alt="" src="${window.giemsa.evidenceCanvas(cell.evidence, scale).toDataURL()}">` : "";
       const picture = cell.picture ? `<div class="pic"><img alt="" src="${cell.picture}">${overlay}</div>` : `<div class="pic none">✕</div>`;
-      return `<li class="${cell.verdict}">${picture}<b>${VERDICTS[cell.verdict].sign} ${VERDICTS[cell.verdict].word}</b><span>${cell.p_parasitized === null ? escaped(cell.reason) : `p parasitized ${escaped(probability(cell.p_parasitized))}`}</span><small>${escaped(cell.image)}</small></li>`;
+      return `<li class="${cell.verdict}">${picture}<b>${VERDICTS[cell.verdict].sign} ${VERDICTS[cell.verdict].word}</b><span>${[cell.p_parasitized === null ? "" : `p parasitized ${escaped(probability(cell.p_parasitized))}`, escaped(cell.reason)].filter(Boolean).join("<br>")}</span><small>${escaped(cell.image)}</small></li>`;
     });
     const some = cells.length < state.cells.length ? ` Shown are ${cells.length.toLocaleString("en")} of them.` : "";
     return `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">

@@ -4,7 +4,8 @@
 (() => {
   const { $, h, wordOf, probability, count, call, get, post, trouble, say, page, figureOf, VERDICTS } = window.giemsa;
   const ANSWERS = [["parasitized", "p", "Parasitized"], ["uninfected", "u", "Uninfected"], ["unsure", "d", "In doubt"], ["not_a_cell", "n", "Not a cell"]];
-  const state = { reviewer: "", blind: true, queue: [], at: 0, answers: new Map(), undo: [], unsaved: 0, kept: [], agreement: [] };
+  const LISTED = 50; // kept pictures that are shown at first
+  const state = { reviewer: "", blind: true, queue: [], at: 0, answers: new Map(), undo: [], unsaved: 0, kept: [], listed: LISTED, keptOpen: false, agreement: [] };
   window.giemsa.review = state;
   const remember = (name, value) => { try { localStorage.setItem(name, value); } catch { /* then not */ } };
   const recall = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
@@ -132,8 +133,35 @@
     const keep = h("button", { type: "button", id: "keep", disabled: !files.length, onclick: () => keepAll(files) }, "Keep these pictures here for others");
     const take = h("button", { type: "button", id: "take", disabled: !state.kept.length, onclick: takeKept }, `Review kept pictures (${state.kept.length.toLocaleString("en")})`);
     return h("div", { class: "card-box" }, h("h2", {}, "Together"),
-      h("p", { class: "quiet" }, "Answers are kept with your name, the picture's digest and the model's. The pictures themselves are not, unless you say so here; then whoever reaches this server can see them, and they cannot be removed from the page."),
-      h("div", { class: "row" }, keep, take));
+      h("p", { class: "quiet" }, "Answers are kept with your name, the picture's digest and the model's. The pictures themselves are not, unless you say so here; then whoever reaches this server can see them, and remove them. Answers stay when a picture goes."),
+      h("div", { class: "row" }, keep, take), state.kept.length ? keptList() : null);
+  }
+
+  /** List what is kept, so that each can be removed again; a long list is shown in pieces. */
+  function keptList() {
+    const shown = state.kept.slice(0, state.listed);
+    return h("details", { id: "kept", open: state.keptOpen, ontoggle: (event) => { state.keptOpen = event.target.open; } }, h("summary", {}, "Remove kept pictures"),
+      h("ul", { class: "kept" }, shown.map(({ sha256, image, people }) => h("li", {}, h("span", {}, image, h("small", {}, ` ${count(people, "person", "people")} answered`)),
+        h("button", { type: "button", "aria-label": `Remove ${image}`, onclick: () => removeKept([sha256]) }, "Remove")))),
+      h("div", { class: "row" },
+        shown.length < state.kept.length ? h("button", { type: "button", onclick: () => { state.listed += LISTED; render(); } }, `Show more of ${state.kept.length.toLocaleString("en")}`) : null,
+        h("button", { type: "button", id: "remove-all", onclick: () => {
+          if (confirm(`Remove ${count(state.kept.length, "kept picture")} from this server, for everybody? Answers stay.`)) removeKept(state.kept.map(({ sha256 }) => sha256));
+        } }, "Remove all")));
+  }
+
+  async function removeKept(digests) {
+    let removed = 0;
+    try {
+      for (const sha256 of digests) {
+        try { await call(`/api/v1/pictures/${sha256}`, { method: "DELETE" }); removed += 1; } catch (error) { if (error.status !== 404) throw error; }
+      }
+      trouble("");
+    } catch (error) { trouble(`${error.message}; ${count(removed, "picture")} removed.`); }
+    say(`${count(removed, "picture")} removed.`);
+    try { state.kept = await get("/api/v1/pictures"); } catch (error) { trouble(`${error.message}.`); }
+    render();
+    ($("kept") ? $("kept").querySelector("summary") : $("keep")).focus();
   }
 
   async function keepAll(files) {
@@ -154,7 +182,9 @@
   async function takeKept() {
     try {
       const files = [];
-      for (const { sha256, image } of state.kept.slice(0, 500)) files.push({ file: await (await call(`/api/v1/pictures/${sha256}`)).blob(), name: image });
+      for (const { sha256, image } of state.kept.slice(0, 500)) {
+        try { files.push({ file: await (await call(`/api/v1/pictures/${sha256}`)).blob(), name: image }); } catch (error) { if (error.status !== 404) throw error; } // removed meanwhile
+      }
       await window.giemsa.cells.judge(files);
       window.giemsa.show("/review", false);
     } catch (error) { trouble(`${error.message}.`); }

@@ -1,10 +1,10 @@
-/* The smear's page: photographs of fields in; the count with its error, what a person should look at, and the report out. */
+/* The smear's page: photographs of fields in; the report of `giemsa smear` out, live in the page, for a person to decide. */
 "use strict";
 
 (() => {
-  const { $, h, wordOf, count, call, get, trouble, say, download, page } = window.giemsa;
-  const PATH = "/api/v1/smears?include=picture&include=report";
-  const state = { files: [], answer: null, stop: null };
+  const { $, h, count, call, linesOf, get, trouble, say, download, page } = window.giemsa;
+  const PATH = "/api/v1/smears?include=report";
+  const state = { files: [], summary: null, report: null, live: null, stop: null };
   window.giemsa.smear = state;
 
   page("smear", () => { trouble(""); });
@@ -16,25 +16,27 @@
       trouble(state.stop ? "A smear is being read; stop it first." : "There are no photographs in what was dropped: PNG, JPEG, TIFF, BMP, WebP or a zip of them.");
       return;
     }
+    if (state.live && state.live.unsaved && files !== state.files && !confirm("Your decisions on this smear are not saved. Read another one, and lose them?")) return;
     trouble("");
-    state.files = files;
     const stop = new AbortController();
     state.stop = stop;
     delete document.body.dataset.smear;
     const bytes = files.reduce((sum, { file }) => sum + file.size, 0);
-    const size = `${Math.max(1, Math.round(bytes / 2 ** 20)).toLocaleString("en")} MB`;
+    const size = bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} kB` : `${Math.round(bytes / 2 ** 20).toLocaleString("en")} MB`;
     showProgress(`Sending ${count(files.length, "file")}, ${size} …`);
     try {
       const most = (await get("/api/v1/model")).limits.body_bytes;
       if (bytes > most - 131_072) {
-        throw new Error(`These photographs have ${size} together; this server takes ${Math.round(most / 2 ** 20)} at a time. Send fewer, start it with a larger --max-upload-mb, or use giemsa smear`);
+        throw new Error(`These photographs have ${size} together; this server takes ${Math.round(most / 2 ** 20)} MB at a time. Send fewer, start it with a larger --max-upload-mb, or use giemsa smear`);
       }
       const onBusy = (why) => showProgress(`Waiting: ${why}.`);
       const answer = await call(PATH, { method: "POST", headers: { Accept: "application/x-ndjson" }, body: body(files), signal: stop.signal, onBusy });
-      state.answer = await lastOf(answer);
-      render();
-      say(state.answer.sentences[0]);
-      document.body.dataset.smear = String(state.answer.fields.length);
+      const smear = await lastOf(answer);
+      const before = state.live && files === state.files ? state.live : null;
+      state.files = files;
+      render(smear, before);
+      say(smear.sentences[0]);
+      document.body.dataset.smear = String(smear.fields.length);
     } catch (error) {
       if (error.name === "AbortError") say("Stopped.");
       else trouble(error instanceof TypeError ? "The server cannot be reached, or went away; nothing was counted." : `${error.message}.`);
@@ -56,22 +58,13 @@
 
   /** Follow the lines of an answer, one a field, to the last one. */
   async function lastOf(answer) {
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let pieces = [];
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) throw new TypeError("the answer breaks off");
-      const lines = value.split("\n");
-      for (const line of lines.slice(0, -1)) {
-        const said = JSON.parse(pieces.join("") + line);
-        pieces = [];
-        if (said.smear) return said.smear;
-        if (said.problem) throw new Error(said.problem.detail);
-        if (!said.read) showProgress(`Reading ${count(said.of, "field")} …`, said);
-        else showProgress(`${said.read.toLocaleString("en")} of ${count(said.of, "field")} read; the last, ${said.field}: ${said.refusal ? "left out" : count(said.red_cells, "red cell")}`, said);
-      }
-      pieces.push(lines.at(-1));
+    for await (const said of linesOf(answer)) {
+      if (said.smear) return said.smear;
+      if (said.problem) throw new Error(said.problem.detail);
+      if (!said.read) showProgress(`Reading ${count(said.of, "field")} …`, said);
+      else showProgress(`${said.read.toLocaleString("en")} of ${count(said.of, "field")} read; the last, ${said.field}: ${said.refusal ? `left out, ${said.refusal}` : count(said.red_cells, "red cell")}`, said);
     }
+    throw new TypeError("the answer breaks off");
   }
 
   function showProgress(text, said) {
@@ -82,80 +75,55 @@
 
   /* ---- what came of it ---- */
 
-  function render() {
-    const { sentences, summary, fields, suspicious } = state.answer;
-    const leftOut = new Set(summary.refused.map(([field, reason]) => `Left out: ${field}, ${reason}.`));
-    const rest = sentences.slice(1).filter((sentence) => !leftOut.has(sentence));
+  /** Show the report in a tree of its own, so that its style stays in it; report.js makes it live, as in the file. */
+  function render(smear, before) {
+    state.summary = smear.summary;
+    state.report = new DOMParser().parseFromString(smear.report, "text/html"); // its scripts do not run
+    const button = (id, text, act, look) => h("button", { id, class: look, type: "button", onclick: act }, text);
+    const host = h("div", { id: "smear-live" }, h("div", { class: "row", role: "group", "aria-label": "This smear" },
+      button("smear-report", "Download report", saveReport, "primary"), button("smear-load", "Load decisions", () => $("smear-decisions").click()),
+      button("smear-again", "Count again", () => read(state.files)), button("smear-clear", "Clear", clear, "plain")));
+    const root = host.attachShadow({ mode: "open" });
+    const parts = [...state.report.querySelectorAll("style, header, main > section")].map((part) => document.importNode(part, true));
+    root.append(...parts);
+    root.querySelector("h1").replaceWith(smear.summary.patient ? h("p", {}, smear.summary.patient) : "");
+    root.querySelector("header").append(h("slot")); // where the buttons go
+    $("smear-result").replaceChildren(host);
     document.body.classList.add("has-smear");
-    $("smear-result").replaceChildren(
-      h("div", { class: "smear-count" },
-        summary.patient ? h("p", { class: "quiet" }, summary.patient) : null,
-        h("p", { class: "headline" }, sentences[0]),
-        h("ul", {}, rest.map((sentence) => h("li", {}, sentence))),
-        h("div", { class: "drop-buttons" },
-          h("button", { id: "smear-report", class: "primary", type: "button", onclick: saveReport }, "Download report"),
-          h("button", { id: "smear-again", type: "button", onclick: () => read(state.files) }, "Count again"),
-          h("button", { id: "smear-clear", class: "plain", type: "button", onclick: clear }, "Clear")),
-        h("p", { class: "quiet" }, "The report is one file that opens anywhere. In it a person confirms or rejects each suspicious cell, and the count follows.")),
-      ...refusedFields(fields), ...suspiciousCells(suspicious, summary), ...fieldTable(fields));
+    if (state.live) state.live.end();
+    const data = JSON.parse(state.report.getElementById("data").textContent);
+    state.live = window.giemsaReport.live(root, data, () => document.body.dataset.page === "smear" && !document.querySelector("dialog[open]"));
+    if (before) { apply(before.decisions()); state.live.unsaved = before.unsaved; }
   }
 
-  function refusedFields(fields) {
-    const refused = fields.filter((one) => one.refusal);
-    if (!refused.length) return [];
-    return [h("h2", {}, `${count(refused.length, "field")} left out`),
-      h("ul", { id: "smear-refused" }, refused.map((one) => h("li", {}, h("b", {}, one.field), `: ${one.refusal}`)))];
-  }
-
-  function suspiciousCells(cells, summary) {
-    if (!cells.length) return [];
-    return [h("h2", {}, "Look at these cells"),
-      h("p", { class: "quiet" }, `${count(cells.length, "cell")}, the most suspicious first: how far each lies above the healthy cells of this smear, in their spreads. From ${summary.cut} it is called parasitized.`),
-      h("ul", { id: "smear-cells", class: "grid" }, cells.map((cell) => h("li", { class: "cell" }, h("button", { type: "button", title: cell.field, onclick: () => look(cell) },
-        shown(cell), h("span", { class: "words", "data-verdict": cell.verdict }, wordOf(cell.verdict), h("span", { class: "p" }, `${cell.relative_logit.toFixed(1)} spreads above`),
-          h("span", { class: "name" }, cell.field.slice(cell.field.lastIndexOf("/") + 1)))))))];
-  }
-
-  const shown = (cell) => h("div", { class: "shown" }, cell.picture ? h("img", { src: cell.picture, alt: "", loading: "lazy" }) : null);
-
-  function look(cell) {
-    const dialog = $("look");
-    const cells = state.answer.suspicious;
-    const at = cells.indexOf(cell);
-    const move = (step) => { const next = cells[at + step]; if (next) look(next); };
-    const facts = [["above healthy cells", `${cell.relative_logit.toFixed(2)} spreads`], ["diameter", `${cell.diameter_um.toFixed(1)} micrometres`],
-      ["in the field", `x ${cell.x0} to ${cell.x1}, y ${cell.y0} to ${cell.y1}`]];
-    dialog.replaceChildren(h("div", { class: "look" }, h("div", {}, shown(cell)),
-      h("div", {}, h("h2", { id: "look-name" }, cell.field), wordOf(cell.verdict),
-        h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-        h("p", { class: "quiet" }, `${at + 1} of ${cells.length}; arrow keys move.`),
-        h("div", { class: "look-buttons" },
-          h("button", { type: "button", disabled: at <= 0, onclick: () => move(-1) }, "Previous"),
-          h("button", { type: "button", disabled: at + 1 >= cells.length, onclick: () => move(1) }, "Next"),
-          h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "Close")))));
-    dialog.onkeydown = (event) => { if (event.key === "ArrowRight") move(1); if (event.key === "ArrowLeft") move(-1); };
-    dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
-    if (!dialog.open) dialog.showModal();
-    dialog.querySelector(".primary").focus();
-  }
-
-  function fieldTable(fields) {
-    const number = (value) => h("td", {}, value === null ? "" : value.toLocaleString("en"));
-    return [h("h2", {}, "Fields"), h("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Fields" },
-      h("table", { id: "smear-fields", class: "plain-table" },
-        h("thead", {}, h("tr", {}, ["Field", "Red cells", "Called parasitized", "Cut by the border", "Cell, px", "Use"].map((word) => h("th", { scope: "col" }, word)))),
-        h("tbody", {}, fields.map((one) => h("tr", {}, h("th", { scope: "row" }, one.field), number(one.refusal ? null : one.red_cells), number(one.refusal ? null : one.parasitized),
-          number(one.refusal ? null : one.cells_cut), number(one.cell_diameter_px), h("td", { class: "text" }, one.refusal ? "left out" : "counted"))))))];
-  }
-
+  /** Write the report as it was, with what was decided since. */
   function saveReport() {
-    const name = state.answer.summary.patient.replace(/[^\p{L}\p{N}_-]+/gu, "_");
-    download(name ? `report-${name}.html` : "report.html", "text/html", state.answer.report);
+    const data = JSON.stringify(state.live.data).replace(/[<>&\u2028\u2029]/g, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    state.report.getElementById("data").textContent = data;
+    const name = state.summary.patient.replace(/[^\p{L}\p{N}_-]+/gu, "_");
+    download(name ? `report-${name}.html` : "report.html", "text/html", `<!doctype html>\n${state.report.documentElement.outerHTML}`);
+    state.live.unsaved = false;
+  }
+
+  async function load(file) {
+    try {
+      const saved = JSON.parse(await file.text());
+      apply(saved);
+    } catch (error) {
+      trouble(`${file.name} cannot be taken: ${error instanceof SyntaxError ? "this is no file of decisions as a report saves them" : error.message}.`);
+    }
+  }
+
+  function apply(saved) {
+    const missing = state.live.apply(saved);
+    trouble(missing ? `${count(missing, "decision")} of ${saved.cells.length} are on cells that this smear does not have, or does not show; they were left out.` : "");
+    say(`${count(saved.cells.length - missing, "decision")} taken over.`);
   }
 
   function clear() {
-    state.answer = null;
-    state.files = [];
+    if (state.live && state.live.unsaved && !confirm("Your decisions on this smear are not saved. Clear it, and lose them?")) return;
+    if (state.live) state.live.end();
+    Object.assign(state, { files: [], summary: null, report: null, live: null });
     document.body.classList.remove("has-smear");
     delete document.body.dataset.smear;
     $("smear-result").replaceChildren();
@@ -174,6 +142,14 @@
       const files = [...$("smear-files").files].map((file) => ({ file, name: file.name }));
       $("smear-files").value = "";
       read(files);
+    });
+    $("smear-examples").addEventListener("click", async () => {
+      try { read([{ file: await (await call("/example-fields.zip")).blob(), name: "drawn.zip" }]); } catch (error) { trouble(`${error.message}.`); }
+    });
+    $("smear-decisions").addEventListener("change", () => {
+      const [file] = $("smear-decisions").files;
+      $("smear-decisions").value = "";
+      if (file) load(file);
     });
     $("smear-stop").addEventListener("click", () => { if (state.stop) state.stop.abort(); });
     addEventListener("dragover", () => { if (here()) drop.classList.add("over"); });
