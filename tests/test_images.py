@@ -221,7 +221,7 @@ def test_an_empty_file_is_called_empty():
 
 
 def test_text_is_no_picture():
-    with pytest.raises(PictureError, match=r"begins with b'not a pi'.*expected PNG"):
+    with pytest.raises(PictureError, match=r"begins with 'not a pi'.*expected PNG"):
         decode(b"not a picture at all")
 
 

@@ -104,7 +104,8 @@ def sniff(head: bytes) -> str:
         return "WebP"
     if not head:
         raise PictureError(f"the file is empty; {_EXPECTED}")
-    raise PictureError(f"this is no picture of a known kind, it begins with {bytes(head[:8])!r}; {_EXPECTED}")
+    begins = ascii(bytes(head[:8]).decode("latin-1"))
+    raise PictureError(f"this is no picture of a known kind, it begins with {begins}; {_EXPECTED}")
 
 
 def to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
