@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from giemsa.errors import DataError, ModelError
+from giemsa.lab import export
 from giemsa.lab.calibration import Calibration
 from giemsa.lab.export import export_run, trained_on
 from giemsa.lab.runs import save_weights
@@ -79,6 +80,28 @@ def test_int8_is_quantised_per_channel_with_unsigned_activations(trained, half, 
     assert any(scales[node.input[1]] == (8,) for node in convolutions)
     logit = ort.InferenceSession(path).run(["logit"], {"cells": half.pixels[:8]})[0]
     assert logit.shape == (8,)
+
+
+def test_int8_leaves_the_outer_layers_in_fp32_where_too_many_verdicts_change(trained, half, tmp_path, monkeypatch):
+    real, seen = export.compare, []
+
+    def worse_at_first(network, path, cells, calibration):
+        seen.append(len([node for node in onnx.load(path).graph.node if node.op_type == "DequantizeLinear"]))
+        agreement = real(network, path, cells, calibration)
+        return replace(agreement, changed_verdicts=0.01 if len(seen) == 1 else 0.001)
+
+    monkeypatch.setattr(export, "compare", worse_at_first)
+    path = tmp_path / "int8.onnx"
+    agreement = export_run(trained, path, calibration=CALIBRATION, int8=True,
+                           calibration_cells=half.pixels[half.train], comparison_cells=half.pixels)  # fmt: skip
+    assert len(seen) == 2
+    assert seen[1] < seen[0]
+    assert str(agreement).endswith("the first and the last layer are left in fp32")
+    graph = onnx.load(path).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert made_by[convolutions[0].input[0]] != "DequantizeLinear"
+    assert any(made_by[node.input[0]] == "DequantizeLinear" for node in convolutions[1:])
 
 
 def test_int8_that_changes_verdicts_is_refused_and_not_written(trained, half, tmp_path):
