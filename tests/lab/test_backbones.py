@@ -221,6 +221,20 @@ def test_frozen_epochs_come_first_and_leave_the_base_alone(part, half_at_32, tun
     assert tuned.record.parameters == sum(value.numel() for value in tuned.load_network().parameters())
 
 
+def test_another_split_of_the_same_cells_finds_their_features(part, half_at_32, tuned, tmp_path, capsys):
+    from dataclasses import replace
+
+    turned = replace(half_at_32, train=half_at_32.validation[::-1].copy(), validation=half_at_32.train)
+    other = train(small(network__weights=str(part), network__trained_levels=0), turned, tmp_path / "turned", threads=1)
+    assert "Computing" not in capsys.readouterr().err
+    # With an undisturbed frozen base, what the finished network says of a cell is what its head said of its features.
+    logit = predict_logits(other.load_network(), turned.pixels, turned.validation)
+    right = ((logit > 0) == (turned.labels.official[turned.validation] == 1)).mean()
+    last = (other.folder / "frozen_metrics.csv").read_text().splitlines()[-1].split(",")
+    header = (other.folder / "frozen_metrics.csv").read_text().splitlines()[0].split(",")
+    assert float(last[header.index("validation_accuracy")]) == pytest.approx(right, abs=0.02)
+
+
 def test_a_run_needs_no_weights_file_any_more_and_exports_with_evidence(tuned, half_at_32, tmp_path):
     from giemsa.lab.calibration import Calibration
 

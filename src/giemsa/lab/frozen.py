@@ -171,14 +171,18 @@ def _validate(network: Backbone, cells: FrozenCells, clean: Tensor, device: torc
 def _features(
     network: Backbone, recipe: Recipe, cells: FrozenCells, device: torch.device, say: Callable[[str], None]
 ) -> Tensor:
-    """Compute the mean features of the cells to train and to validate on, in this order, or open them."""
-    rows = np.concatenate([cells.train, cells.validation])
+    """Compute the mean features of the cells to train and to validate on, in this order, or open them.
+
+    They are kept in the order of the cells, so that another split of the same cells finds them.
+    """
+    wanted = np.concatenate([cells.train, cells.validation])
+    rows = np.sort(wanted)
     folder = cache_folder() / "features"
     path = folder / f"{_key(network, recipe, cells, rows)}.npy"
     folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(path.with_name(f"{path.name}.lock")):
         if path.is_file():
-            return torch.from_numpy(np.load(path)).to(device)
+            return torch.from_numpy(np.load(path)[np.searchsorted(rows, wanted)]).to(device)
         say(f"Computing {network.width} features of {len(rows):,} cells, once.")
         found = np.empty((len(rows), network.width), np.float32)
         for start in range(0, len(rows), _BATCH):
@@ -187,7 +191,7 @@ def _features(
             found[start : start + len(chosen)] = _mean_features(network, rgb).cpu().numpy()
         with replace_file(path) as partial:
             np.save(partial, found)
-    return torch.from_numpy(found).to(device)
+    return torch.from_numpy(found[np.searchsorted(rows, wanted)]).to(device)
 
 
 def _mean_features(network: Backbone, rgb: Tensor) -> Tensor:
