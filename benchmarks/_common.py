@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
+MARKS = ("<!-- figures -->", "<!-- /figures -->")
 
 
 def machine() -> dict[str, Any]:
@@ -45,6 +47,19 @@ def write_result(name: str, content: dict[str, Any]) -> None:
     whole = {"command": command, "machine": machine(), **content}
     (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=2))
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """Read what `write_result` wrote."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def fill_figures(page: Path, figures: str) -> None:
+    """Put figures between the marks of a page, in place of those that stand there."""
+    text = page.read_text(encoding="utf-8")
+    before, after = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
+    page.write_text(text[:before] + "\n" + figures + text[after:], encoding="utf-8")
 
 
 def _anonymous(arguments: list[str]) -> list[str]:

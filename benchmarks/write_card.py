@@ -9,21 +9,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from _common import fill_figures
 from giemsa.model import open_model
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-README_MARKS = ("<!-- figures -->", "<!-- /figures -->")
 
 
 def main() -> None:
     results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
     (ROOT / "docs" / "model-card.md").write_text(card(results), encoding="utf-8")
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.index(README_MARKS[0]) + len(README_MARKS[0]), text.index(README_MARKS[1])
-    readme.write_text(text[:before] + "\n" + summary(results) + text[after:], encoding="utf-8")
+    fill_figures(ROOT / "README.md", summary(results))
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -5,21 +5,14 @@ python benchmarks/write_serving.py
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from _common import RESULTS
-
-PAGE = Path(__file__).parents[1] / "docs" / "web.md"
-MARKS = ("<!-- figures -->", "<!-- /figures -->")
+from _common import DOCS, fill_figures, read_result
 
 
 def main() -> None:
-    load, page, fuzz = (json.loads((RESULTS / f"serve_{name}.json").read_text()) for name in ("load", "page", "fuzz"))
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    PAGE.write_text(text[:before] + "\n" + figures(load, page, fuzz) + text[after:], encoding="utf-8")
+    load, page, fuzz = (read_result(f"serve_{name}") for name in ("load", "page", "fuzz"))
+    fill_figures(DOCS / "web.md", figures(load, page, fuzz))
 
 
 def figures(load: dict[str, Any], page: dict[str, Any], fuzz: dict[str, Any]) -> str:

@@ -5,27 +5,21 @@ python benchmarks/write_smears.py
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from _common import RESULTS
+from _common import DOCS, fill_figures, read_result
 
-PAGE = Path(__file__).parents[1] / "docs" / "smears.md"
-MARKS = ("<!-- figures -->", "<!-- /figures -->")
 PARTS = ("finding", "judging", "counting", "speed", "robustness")
 NAMES = {"iml": "IML (Arshad et al. 2021)", "bbbc041": "BBBC041 (Ljosa et al. 2012)"}
 
 
 def main() -> None:
-    results = {part: json.loads((RESULTS / f"smear_{part}.json").read_text(encoding="utf-8")) for part in PARTS}
+    results = {part: read_result(f"smear_{part}") for part in PARTS}
     figures = "\n".join(
         [finding(results["finding"]), judging(results["judging"]), counting(results["counting"]),
          speed(results["speed"]), robustness(results["robustness"])]
     )  # fmt: skip
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-    PAGE.write_text(text[:before] + "\n" + figures + text[after:], encoding="utf-8")
+    fill_figures(DOCS / "smears.md", figures)
 
 
 def finding(result: dict[str, Any]) -> str:
