@@ -1,4 +1,4 @@
-"""Write the figures of docs/adapting.md from benchmarks/results/adaptation.json: none is typed by hand.
+"""Write the figures of docs/adapting.md from benchmarks/results/: none is typed by hand.
 
 python benchmarks/write_adapting.py
 """
@@ -18,7 +18,8 @@ NAMES = {
 
 def main() -> None:
     result = read_result("adaptation")
-    fill_figures(DOCS / "adapting.md", figures(result, result["shipped"], result["fold"]))
+    adapted = figures(result, result["shipped"], result["fold"])
+    fill_figures(DOCS / "adapting.md", f"{adapted}\n{on_a_phone(read_result('phone'))}")
 
 
 def figures(result: dict[str, Any], shipped: dict[str, Any], fold: dict[str, Any]) -> str:
@@ -40,7 +41,9 @@ def figures(result: dict[str, Any], shipped: dict[str, Any], fold: dict[str, Any
         for part in (fold["forgetting"][labels],)
     )  # fmt: skip
     machine = result["machine"]
-    return f"""The shipped model, adapted to `iml` (IML_Malaria, Arshad et al. 2021): {shipped["n"]:,} cells of {shipped["units"]} photographs,
+    return f"""### Adapting to a laboratory
+
+The shipped model, adapted to `iml` (IML_Malaria, Arshad et al. 2021): {shipped["n"]:,} cells of {shipped["units"]} photographs,
 {shipped["parasitized"]} of them parasitized; each photograph judged by a model that has not seen it. 95 % intervals, bootstrap over photographs.
 
 | | before | after | difference |
@@ -62,6 +65,24 @@ cross-validation, adapted in the same way), each at its own threshold; after ada
 
 {shipped["seconds"] / 60:.0f} minutes with the learning curve, {fold["seconds"] / 60:.0f} without, with one thread on {machine["cores"]} cores of {machine["processor"]} that did
 other work too. `{result["command"]}`
+"""
+
+
+def on_a_phone(result: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {name} | {one['bytes'] / 1000:.0f} kB | {one['cells_per_second']['median']:,.0f} "
+        f"({one['cells_per_second']['min']:,.0f} to {one['cells_per_second']['max']:,.0f}) "
+        f"| {one.get('agreement', '').rstrip('.')} |"
+        for name, one in result["models"].items()
+    )
+    return f"""### On a phone
+
+| model | size | cells per second | against PyTorch |
+|---|---|---|---|
+{rows}
+
+Decoded cells, one thread of {result["machine"]["processor"]} (not of a phone), median of {result["runs"]} runs in turns (least to most).
+`{result["command"]}`
 """
 
 
