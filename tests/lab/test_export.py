@@ -83,14 +83,14 @@ def test_int8_is_quantised_per_channel_with_unsigned_activations(trained, half, 
 
 
 def test_int8_leaves_the_outer_layers_in_fp32_where_too_many_verdicts_change(trained, half, tmp_path, monkeypatch):
-    real, seen = export.compare, []
+    real, seen = export.run_onnx, []
 
-    def worse_at_first(network, path, cells, calibration):
+    def worse_at_first(path, cells):
         seen.append(len([node for node in onnx.load(path).graph.node if node.op_type == "DequantizeLinear"]))
-        agreement = real(network, path, cells, calibration)
-        return replace(agreement, changed_verdicts=0.01 if len(seen) == 1 else 0.001)
+        return real(path, cells) * (-1 if len(seen) == 1 else 1)
 
-    monkeypatch.setattr(export, "compare", worse_at_first)
+    monkeypatch.setattr(export, "run_onnx", worse_at_first)
+    monkeypatch.setattr(export, "INT8_CHANGED_VERDICTS", 0.2)
     path = tmp_path / "int8.onnx"
     agreement = export_run(trained, path, calibration=CALIBRATION, int8=True,
                            calibration_cells=half.pixels[half.train], comparison_cells=half.pixels)  # fmt: skip

@@ -115,15 +115,16 @@ def export_run(
     ModelError
         If verdicts or logits differ from PyTorch's beyond what is allowed; nothing is written then.
     """
+    if int8 and calibration_cells is None:
+        raise ModelError("int8 needs cells to calibrate on: give the data that the run was trained on (--data)")
     network = run.load_network()
     size = run.recipe.input_size_px
     if comparison_cells is None:
         comparison_cells = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    expected = predict_logits(network, comparison_cells, np.arange(len(comparison_cells)))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "fp32.onnx"
         _write_graph(network, size, path)
-        if int8 and calibration_cells is None:
-            raise ModelError("int8 needs cells to calibrate on: give the data that the run was trained on (--data)")
         content = metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size))
         # The outermost layers have few weights and bear most of the error: the pixels' steps, and the logit's.
         for outer_layers in (True, False) if int8 else (True,):
@@ -131,7 +132,7 @@ def export_run(
             if int8 and calibration_cells is not None:
                 written = _quantise(path, calibration_cells, outer_layers=outer_layers)
             _write_metadata(written, content)
-            agreement = compare(network, written, comparison_cells, calibration)
+            agreement = compare(expected, run_onnx(written, comparison_cells), calibration)
             if not int8 or agreement.changed_verdicts <= INT8_CHANGED_VERDICTS:
                 break
         agreement = replace(agreement, outer_layers_in_fp32=int8 and not outer_layers)
@@ -183,19 +184,21 @@ def metadata(
     }
 
 
-def compare(network: nn.Module, path: Path, cells: NDArray[np.uint8], calibration: Calibration) -> Agreement:
-    """Run the same cells through PyTorch and through the ONNX file."""
-    expected = predict_logits(network, cells, np.arange(len(cells)))
+def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the logits of cells, float32 [N], as the file says."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    found = np.concatenate(
-        [session.run(["logit"], {"cells": cells[start : start + 256]})[0] for start in range(0, len(cells), 256)]
-    )
+    found = [session.run(["logit"], {"cells": cells[start : start + 256]})[0] for start in range(0, len(cells), 256)]
+    return np.concatenate(found)
+
+
+def compare(expected: NDArray[np.float32], found: NDArray[np.float32], calibration: Calibration) -> Agreement:
+    """Compare the logits of PyTorch with those of a file that was made from it, both float32 [N]."""
     difference = np.abs(found - expected)
     verdicts = [calibration.probability(logit) >= calibration.threshold for logit in (expected, found)]
     return Agreement(
-        len(cells), float(difference.max()), float(difference.mean()), float(np.mean(verdicts[0] != verdicts[1]))
+        len(found), float(difference.max()), float(difference.mean()), float(np.mean(verdicts[0] != verdicts[1]))
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from giemsa.errors import MissingExtraError, ModelError
 from giemsa.files import write_file
-from giemsa.lab.export import INT8_CHANGED_VERDICTS, Agreement, metadata
+from giemsa.lab.export import INT8_CHANGED_VERDICTS, Agreement, compare, metadata
 from giemsa.lab.training import predict_logits, to_rgb
 from giemsa.litert import LiteRtSession, silenced, with_metadata
 
@@ -85,21 +85,12 @@ def export_tflite(
     cells = np.asarray(comparison_cells[rows])
     flatbuffer = _convert(network, size, int8=int8)
     content = with_metadata(flatbuffer, json.dumps(metadata(run, calibration, figures or {})))
-    agreement = compare(network, content, cells, calibration)
+    # As a phone would: LiteRT, one cell at a time.
+    found = LiteRtSession(content, threads=1).run(["logit"], {"cells": cells})[0]
+    agreement = compare(predict_logits(network, cells, np.arange(len(cells))), found, calibration)
     _refuse_disagreement(agreement, int8=int8)
     write_file(output, content)
     return agreement
-
-
-def compare(network: nn.Module, content: bytes, cells: NDArray[np.uint8], calibration: Calibration) -> Agreement:
-    """Run the same cells through PyTorch and, as a phone would, through LiteRT."""
-    expected = predict_logits(network, cells, np.arange(len(cells)))
-    found = LiteRtSession(content, threads=1).run(["logit"], {"cells": cells})[0]
-    difference = np.abs(found - expected)
-    verdicts = [calibration.probability(logit) >= calibration.threshold for logit in (expected, found)]
-    return Agreement(
-        len(cells), float(difference.max()), float(difference.mean()), float(np.mean(verdicts[0] != verdicts[1]))
-    )
 
 
 class _OneCell(nn.Module):
