@@ -62,7 +62,9 @@ def scored(field: Annotated, model: Model) -> dict[str, Any]:
     size = model.card.input_size_px
     whole = ~field.cut
     crops = [resize(rgb[int(y0) : int(y1), int(x0) : int(x1)], size) for x0, y0, x1, y1 in field.boxes[whole]]
-    box_logit = np.concatenate([model.run(np.stack(crops[i : i + 64])).logit for i in range(0, len(crops), 64)])
+    box_logit = np.concatenate(
+        [judging.look_eight_times(np.stack(crops[i : i + 64]), model) for i in range(0, len(crops), 64)]
+    )
     found = find_cells(rgb)
     logit = judging.score_cells(rgb, found, model)
     boxes = np.array([[c.x0, c.y0, c.x1, c.y1] for c in found.cells], float).reshape(-1, 4)

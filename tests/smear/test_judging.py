@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from giemsa.smear import judging
+from giemsa.smear.finding import find_cells
 
 
 def test_a_fifth_of_infected_cells_hardly_moves_the_reference():
@@ -45,3 +48,24 @@ def test_an_odd_field_does_not_move_the_slide():
 def test_cells_that_are_all_alike_have_a_spread():
     _, spread = judging.own_reference([1.0] * 50)
     assert spread > 0
+
+
+def test_a_cell_is_seen_in_eight_ways_that_differ():
+    cells = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
+    ways = list(judging.eight_ways(cells))
+    assert len({way.tobytes() for way in ways}) == 8
+    turned = list(judging.eight_ways(np.ascontiguousarray(np.rot90(cells, 1, axes=(1, 2)))))
+    assert {way.tobytes() for way in turned} == {way.tobytes() for way in ways}
+
+
+def test_a_turned_field_has_the_same_logits(drawn_field):
+    from giemsa.model import open_model
+
+    model = open_model()
+    found = find_cells(drawn_field)
+    logits = judging.score_cells(drawn_field, found, model)
+    height = drawn_field.shape[0]
+    upside_down = [replace(c, y0=height - c.y1, y1=height - c.y0) for c in found.cells]
+    mirrored = np.ascontiguousarray(drawn_field[::-1])
+    again = judging.score_cells(mirrored, replace(found, cells=tuple(upside_down)), model)
+    np.testing.assert_allclose(again, logits, atol=1e-4)

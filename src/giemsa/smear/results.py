@@ -132,7 +132,7 @@ class JudgedCell:
     verdict : str
         `parasitized` where `relative_logit` reaches the smear's cut or a person confirmed it; else `uninfected`.
     p_parasitized, logit : float
-        As the model gives them, without regard to the slide.
+        As the model gives them (the logit: the mean of eight looks), without regard to the slide.
     relative_logit : float
         The logit above the healthy cells' middle, in their spreads.
     decision : str
