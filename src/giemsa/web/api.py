@@ -210,27 +210,27 @@ _EXAMPLE_METRICS: Final = (
     "# HELP giemsa_cells_total Pictures judged\n# TYPE giemsa_cells_total counter\n"
     'giemsa_cells_total{verdict="parasitized"} 12.0\n'
 )
-PICTURES_BODY: Final[dict[str, Any]] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["files"],
-                "additionalProperties": False,
-                "properties": {
-                    "files": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "Pictures of one cell each (PNG, JPEG, TIFF, BMP, WebP), or zip archives",
-                    }
-                },
-            },
-            "encoding": {"files": {"contentType": "application/octet-stream"}},
-        }
-    },
-}
+
+
+def multipart(what: str, **more: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body with many parts named `files`, and perhaps others beside them, for the OpenAPI."""
+    files = {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "string", "format": "binary"},
+        "description": f"{what} (PNG, JPEG, TIFF, BMP, WebP), or zip archives",
+    }
+    schema = {
+        "type": "object",
+        "required": ["files"],
+        "additionalProperties": False,
+        "properties": {"files": files, **more},
+    }
+    encoding = {"files": {"contentType": "application/octet-stream"}}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema, "encoding": encoding}}}
+
+
+PICTURES_BODY: Final = multipart("Pictures of one cell each")
 PROBLEMS: Final[dict[int, str]] = {
     400: "The body cannot be taken apart",
     401: "The token is missing or wrong",

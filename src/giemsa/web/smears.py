@@ -28,7 +28,7 @@ from giemsa.smear.reading import SmearReader, Tally, judge_field, slide_of
 from giemsa.smear.report import ReportBuilder
 from giemsa.sources import printable
 from giemsa.verdicts import DISCLAIMER
-from giemsa.web.api import Words, preferred, problems, until_left
+from giemsa.web.api import Words, multipart, preferred, problems, until_left
 from giemsa.web.problems import ProblemError, problem
 from giemsa.web.settings import MAX_FIELDS
 from giemsa.web.uploads import UNPACKED_FACTOR, busy, receive_upload
@@ -97,44 +97,26 @@ class SmearAnswer(Words):
     disclaimer: str
 
 
-_BODY: Final[dict[str, Any]] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["files"],
-                "additionalProperties": False,
-                "properties": {
-                    "files": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "Photographs of one smear (PNG, JPEG, TIFF, BMP, WebP), or zip archives",
-                    },
-                    "patient": {
-                        "type": "string",
-                        "maxLength": MAX_PATIENT,
-                        "description": "Whose blood it is; stands in the report and is kept nowhere",
-                    },
-                    "cell_diameter_px": {
-                        "type": "number",
-                        "minimum": _DIAMETER_PX[0],
-                        "maximum": _DIAMETER_PX[1],
-                        "description": "A typical red cell's diameter in pixels; by default each field's is estimated",
-                    },
-                    "red_cells_per_ul": {
-                        "type": "number",
-                        "minimum": _RED_CELLS_PER_UL[0],
-                        "maximum": _RED_CELLS_PER_UL[1],
-                        "description": "The patient's red cell count; by default 5,000,000 is assumed, and said",
-                    },
-                },
-            },
-            "encoding": {"files": {"contentType": "application/octet-stream"}},
-        }
+_BODY: Final = multipart(
+    "Photographs of one smear",
+    patient={
+        "type": "string",
+        "maxLength": MAX_PATIENT,
+        "description": "Whose blood it is; stands in the report and is kept nowhere",
     },
-}
+    cell_diameter_px={
+        "type": "number",
+        "minimum": _DIAMETER_PX[0],
+        "maximum": _DIAMETER_PX[1],
+        "description": "A typical red cell's diameter in pixels; by default each field's is estimated",
+    },
+    red_cells_per_ul={
+        "type": "number",
+        "minimum": _RED_CELLS_PER_UL[0],
+        "maximum": _RED_CELLS_PER_UL[1],
+        "description": "The patient's red cell count; by default 5,000,000 is assumed, and said",
+    },
+)
 EXAMPLE: Final = {
     "sentences": [
         "Parasitaemia 2.4 % (95 % interval 0.61 % to 5.5 %): 6 cells called parasitized in 187 red cells of 3 fields."
