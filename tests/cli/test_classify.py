@@ -516,3 +516,14 @@ def test_real_cells_get_the_same_verdict_as_webp_and_as_png(shared_data, tmp_pat
     )
     assert webp == png
     assert len(png) == 100
+
+
+@pytest.mark.usefixtures("cells")
+def test_a_photograph_of_a_whole_field_among_cells_is_named(classify, encode, draw_cell):
+    _, _, err = classify("cells")
+    assert "too large" not in err
+    Path("cells/field.png").write_bytes(encode(draw_cell(size=(900, 700))))
+    status, _, err = classify("cells")
+    assert status == 0
+    assert "1 picture is too large for one cell, 600 px or more on the shorter side" in err
+    assert "giemsa smear" in err

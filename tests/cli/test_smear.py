@@ -205,3 +205,36 @@ def test_wrong_use_ends_in_one_sentence(smear, two_fields, arguments, said):
     assert said in err
     assert err.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_what_a_count_may_not_mean_is_remarked(smear, two_fields):
+    """Several folders as one smear; fields that the rates were measured on; few of them."""
+    (two_fields / "B").mkdir()
+    (two_fields / "drawn_field_02.jpg").rename(two_fields / "B" / "drawn_field_02.jpg")
+    _, _, err = smear("fields", "--output", "out")
+    assert "the photographs of 2 folders are counted as one smear; with --by-folder each is one" in err
+    _, out, err = smear("calibrate", FIELDS / "annotations.json", "--output", "site.json")
+    assert "Cells of a field are alike" in out
+    assert "parasites in 3 fields are few" in err
+    _, _, err = smear(two_fields / "drawn_field_01.jpg", "--site", "site.json", "--output", "out2")
+    assert "1 of these fields are among those that the site's rates were measured on" in err
+    assert "counted as one smear" not in err
+
+
+@pytest.mark.usefixtures("two_fields")
+def test_a_count_that_no_longer_goes_by_what_was_given_says_so(smear):
+    assert smear("fields", "--red-cells-per-ul", "4.2e6", "--output", "out")[0] == 0
+    _, out, err = smear("fields", "--output", "out", "--resume")
+    assert "5,000,000 red cells per microlitre, assumed" in out
+    assert "went by --red-cells-per-ul, and this one does not; give it again to keep it" in err
+    _, _, err = smear("fields", "--output", "out", "--resume", "--red-cells-per-ul", "4.2e6")
+    assert "went by" not in err
+
+
+def test_reviewed_fields_that_are_not_there_are_named(smear):
+    status, _, err = smear("calibrate", "nosuch.json", "--output", "site.json")
+    assert status == 2
+    assert "there is no file or folder nosuch.json" in err
+    Path("table.csv").write_text("a,b\n")
+    _, _, err = smear("calibrate", "table.csv", "--output", "site.json")
+    assert "is no file of annotations (Expecting value" in err

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     sources = open_sources(args.paths, note=_note)
     import cv2
 
-    from giemsa.classifier import Classifier
+    from giemsa.classifier import FIELD_PX, Classifier
     from giemsa.tables import Summary
 
     cv2.setNumThreads(1)  # each worker decodes and resizes by itself
@@ -90,6 +90,12 @@ def run(args: argparse.Namespace) -> int:
         from giemsa.pictures import write_png
 
         write_png(args.sheet, sheet.draw([summary.sentence(), record.sentence()]))
+    if classifier.fields_seen:
+        many = "1 picture is" if classifier.fields_seen == 1 else f"{classifier.fields_seen:,} pictures are"
+        _note(
+            f"{many} too large for one cell, {FIELD_PX} px or more on the shorter side: the verdicts there mean "
+            "nothing; `giemsa smear` reads photographs of whole fields"
+        )
     _report(args, summary, record)
     return 1 if summary.unreadable else 0
 

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
         print(json.dumps(content, indent=2, allow_nan=False))
     else:
-        _print(args, report, classifier)
+        _print(args, report, classifier, content["split"]["part"])
     return 1 if report.official.unreadable else 0
 
 
@@ -242,7 +242,7 @@ def _progress(stack: ExitStack) -> Callable[[str], Callable[[int, int], None]]:
     return start
 
 
-def _print(args: argparse.Namespace, report: Report, classifier: Classifier) -> None:
+def _print(args: argparse.Namespace, report: Report, classifier: Classifier, part: str) -> None:
     """Print the figures, what they rest on, and where they are."""
     from rich.console import Console
 
@@ -258,6 +258,7 @@ def _print(args: argparse.Namespace, report: Report, classifier: Classifier) -> 
         f"resamples, seed {report.seed}; with * exact, if cells were independent, since no event was seen.",
         f"Per microlitre: at {RED_CELLS_PER_MICROLITRE:,} red cells.",
         classifier.record(command=args.command_line).sentence(),
+        f"Judged: {part}{f' of {args.split}' if args.split else ''}.",
         f"Unreadable, and left out: {report.official.unreadable:,} pictures.",
         f"Written to {args.output}: {', '.join(FILES if args.no_galleries else (*FILES, *MORE_FILES))}.",
         DISCLAIMER,

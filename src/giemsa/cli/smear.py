@@ -14,7 +14,7 @@ from giemsa.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from giemsa.smear.decisions import Decisions
     from giemsa.smear.output import SmearFolder
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from giemsa.smear.site import Site
     from giemsa.sources import Source
 
+ENOUGH_PARASITES, ENOUGH_FIELDS = 20, 10  # from here on a site's rates say more than guesses do
 HELP = "count parasitized cells in photographs of whole fields"
 EPILOG = """examples:
   giemsa smear fields/ --patient P1 --site site.json --output smear-P1
@@ -114,6 +115,7 @@ def _read(
 
     sources = open_sources(paths, note=_note)
     folder = SmearFolder(output)
+    earlier = folder.settings() if args.resume else {}
     done = folder.begin(reader, force=args.force, resume=args.resume)
     with ExitStack() as stack:
         advance = _progress(paths, patient or output.name, stack)
@@ -123,6 +125,7 @@ def _read(
     if decisions is not None:
         decisions = decisions.named_as(folder.names())
         _check_decisions(folder, decisions, args.decisions)
+    _remark(list(folder.names()), site, args, earlier)
     tally = Tally(
         reader.model,
         folder.slide(),
@@ -132,6 +135,24 @@ def _read(
         command=args.command_line,
     )
     return folder.finish(tally, decisions.cells if decisions else {}, overlays=not args.no_overlays)
+
+
+def _remark(names: Sequence[str], site: Site | None, args: argparse.Namespace, earlier: dict[str, bool]) -> None:
+    """Say what a count may not mean, or no longer takes into account, though nothing is wrong."""
+    folders = {Path(name).parent for name in names}
+    if len(folders) > 1 and not args.by_folder:
+        _note(f"the photographs of {len(folders)} folders are counted as one smear; with --by-folder each is one")
+    if site is not None:
+        own = {Path(field.field).name for field in site.fields} & {Path(name).name for name in names}
+        if own:
+            _note(
+                f"{len(own)} of these fields are among those that the site's rates were measured on, so that the "
+                "interval promises too much; count others"
+            )
+    for name in ("decisions", "site", "red_cells_per_ul"):
+        if earlier.get(name) and not getattr(args, name):
+            option = f"--{name.replace('_', '-')}"
+            _note(f"the count that stood here went by {option}, and this one does not; give it again to keep it")
 
 
 def _not_read(
@@ -212,8 +233,16 @@ def _calibrate(args: argparse.Namespace) -> int:
     else:
         rates = site.rates()
         print(f"Cells are called parasitized from {site.cut:g} spreads above the healthy ones' middle; {rates.source}.")
-        print(f"Sensitivity {rates.mean_sensitivity:.1%}, false alarms {rates.mean_false_alarms:.3%} of healthy cells, "
-              f"design effect {rates.design_effect:.1f}.")  # fmt: skip
+        low, high = (100 * share for share in rates.sensitivity_interval)
+        few, many = (100 * share for share in rates.false_alarms_interval)
+        print(
+            f"Sensitivity {low:.0f} to {high:.0f} %, false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %). "
+            f"Cells of a field are alike: they count {rates.design_effect:.1f} times fewer than they are."
+        )
+        parasites = sum(field.true_positives + field.false_negatives for field in site.fields)
+        if parasites < ENOUGH_PARASITES or len(site.fields) < ENOUGH_FIELDS:
+            _note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
+                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more")  # fmt: skip
         print(f"Written: {args.output}.", file=sys.stderr)
     return 0
 

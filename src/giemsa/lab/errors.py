@@ -157,7 +157,10 @@ def describe_errors(content: dict[str, Any]) -> list[str]:
     for key, (name, others) in kinds.items():
         entry = content[key]
         if "comparisons" not in entry:
-            sentences.append(f"- {name}: {entry['n']}, too few to say what they are like.")
+            why = "too few to say what they are like"
+            if entry["n"] >= FEW:
+                why = f"but {entry['compared_with']} {others} are too few to compare them with"
+            sentences.append(f"- {name}: {entry['n']:,}, {why}.")
             continue
         for what, figures in entry["comparisons"].items():
             word = PROPERTIES[what][0]

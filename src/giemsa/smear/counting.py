@@ -107,6 +107,16 @@ class Rates:
         """The false alarms' mean, per healthy cell."""
         return float(self.false_alarms.mean())
 
+    @cached_property
+    def sensitivity_interval(self) -> tuple[float, float]:
+        """Give the sensitivity's 95 % interval."""
+        return _central(self.sensitivity)
+
+    @cached_property
+    def false_alarms_interval(self) -> tuple[float, float]:
+        """Give the false alarms' 95 % interval, per healthy cell."""
+        return _central(self.false_alarms)
+
     def left(self, unreviewed: float) -> Rates:
         """Give the rates when a person has looked at all suspicious cells but this share of them."""
         return Rates(self.sensitivity, self.false_alarms * unreviewed, self.design_effect, self.source, self.measured)
@@ -158,6 +168,11 @@ class Count:
     red_cells_per_ul_assumed: bool
 
 
+def _central(draws: Draws) -> tuple[float, float]:
+    low, high = np.quantile(draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
+
+
 def assumed_rates(*, seed: int = 0) -> Rates:
     """Give the wide rates of a classifier in a laboratory that it has not been measured in."""
     rng = np.random.default_rng(seed)
@@ -167,8 +182,8 @@ def assumed_rates(*, seed: int = 0) -> Rates:
         np.exp(rng.uniform(low, high, DRAWS)),
         1.0,
         f"assumed, since no reviewed fields of this laboratory were given: sensitivity "
-        f"{ASSUMED_SENSITIVITY[0]:.0%} to {ASSUMED_SENSITIVITY[1]:.0%}, false alarms "
-        f"{ASSUMED_FALSE_ALARMS[0]:.2%} to {ASSUMED_FALSE_ALARMS[1]:.0%} of healthy cells",
+        f"{100 * ASSUMED_SENSITIVITY[0]:.0f} to {100 * ASSUMED_SENSITIVITY[1]:.0f} %, false alarms "
+        f"{100 * ASSUMED_FALSE_ALARMS[0]:g} to {100 * ASSUMED_FALSE_ALARMS[1]:g} % of healthy cells",
         measured=False,
     )
 

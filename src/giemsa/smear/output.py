@@ -58,6 +58,19 @@ class SmearFolder:
         self.state = self.folder / "fields.jsonl"
         self.fields = 0
 
+    def settings(self) -> dict[str, bool]:
+        """Tell what the count that stands here went by: a person's decisions, a site, a red cell count that was given."""
+        try:
+            summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+            count = summary["count"] or {}
+            return {
+                "decisions": bool(count.get("confirmed") or count.get("rejected")),
+                "site": bool(summary["rates_measured"]),
+                "red_cells_per_ul": not count.get("red_cells_per_ul_assumed", True),
+            }
+        except (OSError, ValueError, KeyError):
+            return {}
+
     def begin(self, reader: SmearReader, *, force: bool = False, resume: bool = False) -> int:
         """Make the folder ready, and tell how many fields are read already.
 

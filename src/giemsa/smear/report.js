@@ -161,8 +161,7 @@ function live(root, data, when = () => true) {
     $("brief").textContent = result.told ? `${percent(result.value)} (${percent(result.low)} to ${percent(result.high)})`
       : `not more than ${percent(result.rulesOut)}`;
     $("limits").textContent = decided
-      ? `With your decisions, the lowest parasitaemia that would be told from none is ${percent(result.limit)} ` +
-        "(95 % / 95 %). The sentences below are of before them." : "";
+      ? `With your decisions, the limit of detection is ${percent(result.limit)}. The sentences below are of before them.` : "";
   }
 
   function mark(element, cell) {

@@ -53,6 +53,9 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
             fields += _of_annotations(path / "annotations.json", reader)
         elif path.is_file():
             fields += _of_annotations(path, reader)
+        elif not path.exists():
+            raise DataError(f"there is no file or folder {path}; expected a file of annotations or the output folder of "
+                            "`giemsa smear` with decisions.json in it")  # fmt: skip
         else:
             raise DataError(f"{path} holds no reviewed fields; expected a file of annotations or the output folder of "
                             "`giemsa smear` with decisions.json in it")  # fmt: skip
@@ -143,7 +146,8 @@ def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
     except OSError as error:
         raise DataError(f"the annotations {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is no file of annotations: {error!r}; expected a list of objects with image and "
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path} is no file of annotations ({why}); expected a list of objects with image and "
                         "objects (category, x0, y0, x1, y1)") from error  # fmt: skip
     for name in objects:
         if not (path.parent / name).is_file():

@@ -51,8 +51,11 @@ def headline(summary: SmearSummary) -> str:
 def limits(count: Count) -> str:
     """Say which parasitaemia would have been seen, and what would halve that."""
     if count.detection_limit >= 1:
-        return "No parasitaemia would be told from none with these cells and rates (95 % / 95 %)."
-    limit = f"The lowest parasitaemia that would be told from none is {percent(count.detection_limit)} (95 % / 95 %)"
+        return "No parasitaemia would be told from none in 95 of 100 such smears, with these cells and rates."
+    limit = (
+        "Limit of detection: the lowest parasitaemia that would be told from none in 95 of 100 such smears is "
+        f"{percent(count.detection_limit)}"
+    )
     if count.cells_to_halve_it is None:
         return (
             f"{limit}; more cells would not halve it, since it is not known well enough how often healthy cells are "
@@ -65,12 +68,10 @@ def per_microlitre(count: Count) -> str:
     """Give the density of parasites, and say what it assumes."""
     source = "assumed, since it was not given" if count.red_cells_per_ul_assumed else "as given"
     if count.told_from_none:
-        figure = (f"{count.per_ul.value:,.0f} parasitized cells per microlitre (95 % interval "
-                  f"{count.per_ul.low:,.0f} to {count.per_ul.high:,.0f})")  # fmt: skip
+        figure = (f"{two_digits(count.per_ul.value)} parasitized cells per microlitre (95 % interval "
+                  f"{two_digits(count.per_ul.low)} to {two_digits(count.per_ul.high)})")  # fmt: skip
     else:
-        figure = (
-            f"Not more than {count.rules_out * count.red_cells_per_ul:,.0f} parasitized cells per microlitre (95 %)"
-        )
+        figure = f"Not more than {two_digits(count.rules_out * count.red_cells_per_ul)} parasitized cells per microlitre (95 %)"
     return f"{figure}, for {count.red_cells_per_ul:,.0f} red cells per microlitre, {source}."
 
 
@@ -89,6 +90,11 @@ def percent(share: float) -> str:
     if value >= 1 or value == 0:
         return f"{value:.1f} %"
     return f"{value:.2g} %" if value >= 1e-4 else "0.0001 %"
+
+
+def two_digits(number: float) -> str:
+    """Write a number with the two digits that count."""
+    return f"{float(f'{number:.2g}'):,.0f}"
 
 
 def between(interval: Interval) -> str:
