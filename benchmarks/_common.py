@@ -67,13 +67,13 @@ def _anonymous(arguments: list[str]) -> list[str]:
     return [Path(argument).name.upper() if os.sep in argument else argument for argument in arguments]
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Run a command; seconds, and its peak memory in MB."""
+def timed(command: list[str], *, good: tuple[int, ...] = (0,)) -> tuple[float, float]:
+    """Run a command, which must end with a status that is good; seconds, and its peak memory in MB."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     taken = time.perf_counter() - started
-    if os.waitstatus_to_exitcode(status):
+    if os.waitstatus_to_exitcode(status) not in good:
         raise SystemExit(f"{command} failed with status {os.waitstatus_to_exitcode(status)}")
     assert isinstance(usage, resource.struct_rusage)
     return taken, usage.ru_maxrss / 1000

@@ -214,7 +214,7 @@ def other_rows(results: dict[str, Any]) -> str:
         ("verdicts that int8 changes against fp32", one(results["quantisation"]["verdicts_changed"]), "quantisation"),
         ("`giemsa classify`, cells per second", f"{rate(speed)}, {speed['runs']} runs", "classify_speed"),
         (
-            "the same over decoding alone",
+            "rate of `giemsa classify` in parts of the rate of decoding alone",
             f"{one(ratio['median'])} ({one(ratio['min'])} to {one(ratio['max'])})",
             "classify_speed",
         ),
