@@ -21,7 +21,7 @@ WHY_NOT = {
     "vgg19": "20 million weights from the hub, which could not be reached; it runs with `--weights`",
     "mobilenet": "weights from the hub, which could not be reached; it runs with `--weights`",
 }
-NO_TIME = "its training takes an hour or more on two cores, and was not run yet"
+NO_TIME = "it has not been trained to the end yet"
 PARTS = ("official", "confirmed")
 
 

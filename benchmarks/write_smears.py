@@ -66,7 +66,8 @@ def judging(result: dict[str, Any]) -> str:
 {table(("laboratory", "cells", "score", "infected", "healthy", "ROC AUC", "sensitivity at 1 in 100", "at 1 in 1,000"), rows)}
 
 `{result["command"]}`. The classifier was neither trained nor calibrated nor thresholded on these laboratories. End to end, an infected
-cell that was not found counts as the least suspicious of all. {len(refused)} of the fields are refused and left out here.
+cell that was not found counts as the least suspicious of all. The embedded finder, used here, was trained on the boxes of
+IML, so that what it finds there flatters it; the table above does not. {len(refused)} of the fields are refused and left out here.
 
 At the cut that holds where no site is given ({result["default_cut"]:g} spreads):
 
