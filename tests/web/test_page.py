@@ -369,7 +369,7 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     read_smear(page, [*sorted(FIELDS.glob("*.jpg")), broken], 4)
     headline = page.locator("#smear-live #headline")
     expect(headline).to_contain_text("red cells of 3 fields")
-    expect(headline).to_contain_text("95 % interval")
+    expect(headline).to_contain_text("95 %")
     before = headline.inner_text()
     expect(page.locator("#smear-live .left-out")).to_contain_text("broken.jpg")
     numbers = [float(text) for text in page.locator("#smear-live .cell b").all_inner_texts()]
