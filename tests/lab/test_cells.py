@@ -79,3 +79,13 @@ def test_an_epoch_is_made_of_full_batches_unless_there_is_only_one(labels):
     assert [len(batch[0]) for batch in training_loader(dataset, np.arange(5), 2, seed=0)] == [2, 2]
     assert [len(batch[0]) for batch in training_loader(dataset, np.arange(5), 16, seed=0)] == [5]
     assert [len(batch[0]) for batch in ordered_loader(dataset, np.arange(5), 2)] == [2, 2, 1]
+
+
+def test_what_is_there_is_said_in_a_sentence(world):
+    from giemsa.lab.datasets import read_labelled
+
+    with_review = read_labelled(world.root, reviewed=world.reviewed)
+    said = with_review.describe()
+    assert said.startswith(f"{len(with_review.index):,} cells, ")
+    assert said.endswith(f"; {int(with_review.labels.disputed.sum())} disputed labels.")
+    assert read_labelled(world.root).describe().endswith("; no second reading.")

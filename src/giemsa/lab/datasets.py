@@ -33,11 +33,13 @@ class LabelledData:
         """Say in a sentence what is there."""
         patients = {cell.patient for cell in self.index.cells if cell.patient is not None}
         known = f"{len(patients)} patients" if patients else "patients not known"
-        disputed = int(self.labels.disputed.sum())
         donors = len({cell.patient for cell, donor in zip(self.index.cells, self.labels.donor, strict=True) if donor})
+        review = "no second reading"
+        if self.labels.review_known:
+            review = f"{int(self.labels.disputed.sum()):,} disputed labels"
         return (
-            f"{len(self.index)} cells, {int((self.labels.official == 1).sum())} of them parasitized; {known}, "
-            f"{donors} of them donors; {disputed} disputed labels."
+            f"{len(self.index):,} cells, {int((self.labels.official == 1).sum()):,} of them parasitized; {known}, "
+            f"{donors} of them donors; {review}."
         )
 
 
