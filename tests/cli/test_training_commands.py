@@ -92,6 +92,13 @@ def test_export_does_not_overwrite_unasked_and_takes_calibration_and_figures(wor
     assert (card.temperature, card.bias, card.threshold) == (2.5, 0.5, 0.25)
 
 
+def test_an_export_has_its_formats_name(tmp_path, capsys):
+    assert giemsa("export", tmp_path, "--output", tmp_path / "model.foo") == 2
+    assert "model.foo would be ONNX; expected a name that ends in .onnx" in capsys.readouterr().err
+    assert giemsa("export", tmp_path, "--format", "tflite", "--output", tmp_path / "model.onnx") == 2
+    assert "expected a name that ends in .tflite" in capsys.readouterr().err
+
+
 def test_int8_needs_the_data(world, tmp_path, capsys):
     assert giemsa("export", tmp_path, "--int8", "--output", tmp_path / "m.onnx") == 2
     assert "--int8 needs --data" in capsys.readouterr().err

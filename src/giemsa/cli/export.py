@@ -50,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
     from giemsa.lab.export import CALIBRATION_CELLS, export_run, trained_on
     from giemsa.lab.runs import open_run
 
+    if args.output.suffix.lower() != f".{args.format}":
+        raise UsageError(
+            f"the output {args.output} would be {args.format.upper()}; expected a name that ends in .{args.format}, or "
+            "another --format"
+        )
     check_output(args.output, force=args.force)
     if args.int8 and args.data is None:
         raise UsageError("--int8 needs --data DIR: the ranges of activations are found on cells that were trained on")
