@@ -62,6 +62,11 @@ def fill_figures(page: Path, figures: str) -> None:
     page.write_text(text[:before] + "\n" + figures + text[after:], encoding="utf-8")
 
 
+def interval(one: dict[str, float]) -> str:
+    """Write a figure with its interval."""
+    return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+
+
 def _anonymous(arguments: list[str]) -> list[str]:
     """Name folders by what is in them: paths of one machine mean nothing on another."""
     return [Path(argument).name.upper() if os.sep in argument else argument for argument in arguments]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from _common import DOCS, fill_figures, read_result
+from _common import DOCS, fill_figures, interval, read_result
 
 NAMES = {
     "roc_auc": "ROC AUC",
@@ -84,10 +84,6 @@ def on_a_phone(result: dict[str, Any]) -> str:
 Decoded cells, one thread of {result["machine"]["processor"]} (not of a phone), median of {result["runs"]} runs in turns (least to most).
 `{result["command"]}`
 """
-
-
-def interval(one: dict[str, float]) -> str:
-    return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from _common import DOCS, fill_figures, read_result
+from _common import DOCS, fill_figures, interval, read_result
 
 PARTS = ("finding", "judging", "counting", "speed", "robustness")
 NAMES = {"iml": "IML (Arshad et al. 2021)", "bbbc041": "BBBC041 (Ljosa et al. 2012)"}
@@ -153,10 +153,6 @@ def table(head: tuple[object, ...], rows: list[tuple[object, ...]]) -> str:
     return "\n".join(
         "| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in line) + " |" for line in lines
     )
-
-
-def interval(one: dict[str, float]) -> str:
-    return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
 def percent(one: dict[str, float]) -> str:

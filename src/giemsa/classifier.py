@@ -260,7 +260,21 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
-def _pixels(picture: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+def pixels_of(picture: object) -> NDArray[np.uint8] | None:
+    """Read a source, a path, a file's bytes or an array.
+
+    Returns
+    -------
+    ndarray or None
+        uint8 [H, W, 3] RGB; None where it is none of these kinds.
+
+    Raises
+    ------
+    PictureError
+        If it cannot be read.
+    UsageError
+        If it is an array of another dtype or shape than `images.to_rgb` takes.
+    """
     if isinstance(picture, Source):
         return decode(picture.read())
     if isinstance(picture, np.ndarray):
@@ -269,6 +283,13 @@ def _pixels(picture: Any) -> NDArray[np.uint8]:  # noqa: ANN401
         return decode(bytes(picture))
     if isinstance(picture, str | os.PathLike):
         return decode(read_file(os.fsdecode(picture)))
+    return None
+
+
+def _pixels(picture: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+    rgb = pixels_of(picture)
+    if rgb is not None:
+        return rgb
     if hasattr(picture, "getexif") and hasattr(picture, "convert"):  # a Pillow image, without importing Pillow
         return from_pillow(picture)
     raise UsageError(f"a picture is given as {type(picture).__name__}; expected a path, bytes, an array or a "

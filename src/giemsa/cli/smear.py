@@ -122,10 +122,11 @@ def _read(
         for read in reader.read_fields(_not_read(sources, folder, done, advance)):
             folder.add(read)
             advance()
+    names = list(folder.names())
     if decisions is not None:
-        decisions = decisions.named_as(folder.names())
+        decisions = decisions.named_as(names)
         _check_decisions(folder, decisions, args.decisions)
-    _remark(list(folder.names()), site, args, earlier)
+    _remark(names, site, args, earlier)
     tally = Tally(
         reader.model,
         folder.slide(),

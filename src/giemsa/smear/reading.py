@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from giemsa.classifier import usable_cores
+from giemsa.classifier import pixels_of, usable_cores
 from giemsa.errors import PictureError, UsageError
-from giemsa.images import decode, to_rgb
 from giemsa.model import Model, open_model
 from giemsa.smear import counting, judging, quality
 from giemsa.smear.finding import find_cells
@@ -399,20 +398,11 @@ def _opened(pictures: Iterable[Any] | str | os.PathLike[str]) -> Iterator[Any]:
             yield picture
 
 
-def _pixels(picture: Any) -> NDArray[np.uint8]:  # noqa: ANN401
-    from os import PathLike, fsdecode
-
-    from giemsa.sources import read_file
-
-    if isinstance(picture, Source):
-        return decode(picture.read())
-    if isinstance(picture, np.ndarray):
-        return to_rgb(picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return decode(bytes(picture))
-    if isinstance(picture, str | PathLike):
-        return decode(read_file(fsdecode(picture)))
-    raise UsageError(f"a field is given as {type(picture).__name__}; expected a path, bytes or an array")
+def _pixels(picture: object) -> NDArray[np.uint8]:
+    rgb = pixels_of(picture)
+    if rgb is None:
+        raise UsageError(f"a field is given as {type(picture).__name__}; expected a path, bytes or an array")
+    return rgb
 
 
 def _name(picture: Any) -> str:  # noqa: ANN401
