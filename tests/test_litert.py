@@ -12,8 +12,8 @@ import pytest
 from giemsa.classifier import Classifier
 from giemsa.cli import main
 from giemsa.errors import MissingExtraError, ModelError
-from giemsa.litert import is_tflite, read_metadata, with_metadata
-from giemsa.model import open_model
+from giemsa.litert import read_metadata, with_metadata
+from giemsa.model import is_tflite, open_model
 
 VIOLET = Path(__file__).parent / "files" / "violet.tflite"
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-IDENTIFIER: Final = b"TFL3"
-"""At byte 4 of every TensorFlow Lite flatbuffer."""
 METADATA_FILE: Final = "giemsa.json"
 PROVIDER: Final = "LiteRT"
 
@@ -40,11 +38,6 @@ class Value:
     name: str
     type: str
     shape: list[Any]
-
-
-def is_tflite(content: bytes) -> bool:
-    """Tell a TensorFlow Lite file by its identifier."""
-    return content[4:8] == IDENTIFIER
 
 
 def with_metadata(flatbuffer: bytes, text: str) -> bytes:

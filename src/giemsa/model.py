@@ -323,8 +323,13 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
     return file
 
 
+def is_tflite(content: bytes) -> bool:
+    """Tell a TensorFlow Lite file by its identifier; here, since `giemsa.litert` is only imported for such files."""
+    return content[4:8] == b"TFL3"
+
+
 def _open_session(content: bytes, file: Path, threads: int) -> Any:  # noqa: ANN401
-    if content[4:8] == b"TFL3":  # a TensorFlow Lite flatbuffer
+    if is_tflite(content):
         return _open_litert(content, file, threads)
     import onnxruntime
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from giemsa.lab import metrics
+from giemsa.lab.diagrams import FIGURE_SETTINGS
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -52,13 +53,6 @@ _COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 _LINES: Final = ("-", "--", ":", "-.")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 _GREY: Final = "#555555"
-_SETTINGS: Final[Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "text.parse_math": False,  # a dollar in a run's name is a dollar
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +161,7 @@ def draw_roc_curves(path: Path, comparison: Comparison) -> None:
     """Draw every run's ROC curve into one plot, whole and its corner enlarged, for each set of labels."""
     sets = [entry for entry in comparison.sets if entry.name != "donors" and 0 < entry.parasitized < entry.cells]
     names = [contender.name for contender in comparison.contenders]
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(FIGURE_SETTINGS):
         canvas = Canvas(figsize=(10.5, 5 * max(1, len(sets)) + 0.3 * len(names) + 0.5), layout="constrained")
         canvas.supxlabel(DISCLAIMER, fontsize=7.5, color=_GREY)
         panels = canvas.subplots(max(1, len(sets)), 2, squeeze=False)
@@ -203,7 +197,7 @@ def draw_roc_curves(path: Path, comparison: Comparison) -> None:
 def draw_size_and_speed(path: Path, comparison: Comparison, runs: Sequence[Mapping[str, Any]]) -> None:
     """Draw accuracy, with its interval, against the model file's size and against cells per second."""
     entry = next((one for one in comparison.sets if one.name == "confirmed"), comparison.sets[0])
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(FIGURE_SETTINGS):
         canvas = Canvas(figsize=(10.5, 4.8), layout="constrained")
         canvas.supxlabel(DISCLAIMER, fontsize=7.5, color=_GREY)
         left, right = canvas.subplots(1, 2, sharey=True)

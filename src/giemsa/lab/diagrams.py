@@ -34,7 +34,7 @@ BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"
 _STYLES: Final = {"official": (BLUE, "-", "o"), "confirmed": (VERMILLION, "--", "s")}
 _METRICS: Final = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "ece": "ECE"}
 _CORNERS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # widths of the enlarged corner, of which the smallest that fits is taken
-_SETTINGS: Final[Any] = {
+FIGURE_SETTINGS: Final[Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -205,7 +205,7 @@ def _series(predictions: Predictions, report: Report) -> list[_Series]:
 @contextmanager
 def _canvas(path: Path, size: tuple[float, float]) -> Iterator[Canvas]:
     """Give an empty figure with the disclaimer below it, and write it as a PNG once it is drawn."""
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(FIGURE_SETTINGS):
         canvas = Canvas(figsize=size, layout="constrained")
         FigureCanvasAgg(canvas)
         yield canvas
