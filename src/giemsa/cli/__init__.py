@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "crossval": "cross-validate a recipe, patients grouped",
     "evaluate": "measure a model on labelled cells",
     "compare": "compare runs on the same cells and patients",
-    "export": "write a finished run as one ONNX file",
+    "export": "write a finished run as one file, ONNX or TensorFlow Lite",
     "serve": "serve the dashboard and the REST API",
     "review": "export what reviewers answered",
 }
