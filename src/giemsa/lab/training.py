@@ -32,6 +32,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from giemsa.errors import RunError
 from giemsa.files import replace_file, write_file
+from giemsa.lab.allocator import keep_freed_memory
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
 from giemsa.lab.curves import draw_training, read_run_metrics
@@ -108,6 +109,9 @@ def train(
     A backbone's head is trained alone for the recipe's frozen epochs, on features that are computed once; what epochs
     are left train the levels that the recipe names, at its lower rate.
 
+    The number of threads, the seed of PyTorch's generator and what malloc keeps (see `keep_freed_memory`) are set
+    for the whole process.
+
     Parameters
     ----------
     recipe : Recipe
@@ -149,6 +153,7 @@ def train(
         _start_folder(folder, recipe, record, data, used)
     if threads:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     lightning.seed_everything(recipe.training.seed, verbose=False)
     started = time.perf_counter()
     network, weights = _first_network(recipe, initial)
