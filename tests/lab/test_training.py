@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from giemsa.errors import DataError, RunError
+from giemsa.lab.curves import read_metrics
 from giemsa.lab.recipes import load_recipe
 from giemsa.lab.runs import open_run
 from giemsa.lab.training import predict_logits, train
@@ -131,6 +132,10 @@ def test_a_killed_training_is_resumed_to_the_same_weights(world, quick_recipe, t
     resumed = subprocess.run(command("killed", "--resume"), capture_output=True, text=True, check=True)
     assert "was not written to its end" in resumed.stderr
     assert same(weights(open_run(tmp_path / "whole")), weights(open_run(tmp_path / "killed")))
+    assert read_metrics(tmp_path / "whole" / "metrics.csv") == read_metrics(tmp_path / "killed" / "metrics.csv")
+    timings = open_run(tmp_path / "killed").record.timings
+    assert len(timings["seconds_per_epoch"]) == 4
+    assert timings["seconds"] > sum(timings["seconds_per_epoch"])
     before = (tmp_path / "killed" / "weights.safetensors").stat().st_mtime_ns
     time.sleep(0.01)
     subprocess.run(command("killed", "--resume"), capture_output=True, text=True, check=True)

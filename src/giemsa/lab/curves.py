@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -11,18 +12,29 @@ from matplotlib.figure import Figure
 from giemsa.files import replace_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito 2008: told apart by the colour-blind
 
+EPOCH_METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+def write_metrics(path: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Write a row an epoch: its number, counted from 0, and `EPOCH_METRICS`, empty where they are NaN."""
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("epoch", *EPOCH_METRICS))
+        writer.writerows([["" if math.isnan(value) else value for value in row] for row in rows])
+
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read Lightning's metrics: for each name, (epoch, value) pairs, epochs counted from 1."""
+    """Read what `write_metrics` wrote: for each name, (epoch, value) pairs, epochs counted from 1."""
     series: dict[str, list[tuple[int, float]]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for name, value in row.items():
-                if name not in {"epoch", "step"} and value:
+                if name in EPOCH_METRICS and value:
                     series.setdefault(name, []).append((int(row["epoch"]) + 1, float(value)))
     return series
 

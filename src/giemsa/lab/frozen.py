@@ -7,7 +7,6 @@ Where cells are to be disturbed there is nothing to keep: their features are com
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import time
@@ -25,6 +24,7 @@ from giemsa.data.folders import cache_folder
 from giemsa.files import replace_file
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import SeededShuffle
+from giemsa.lab.curves import write_metrics
 from giemsa.lab.recipes import BackboneSettings
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from giemsa.lab.cells import Targets
     from giemsa.lab.recipes import Recipe
 
-METRICS = "frozen_metrics.csv"
-_COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _BATCH = 64
 
 
@@ -106,7 +104,7 @@ def train_head(
         rows.append((epoch, train_loss, train_accuracy, *_validate(network, cells, clean, device)))
         seconds.append(round(time.perf_counter() - started, 2))
         started = time.perf_counter()
-    _write(folder / METRICS, rows)
+    write_metrics(folder / "frozen_metrics.csv", rows)
     network.cpu()
     return seconds
 
@@ -213,10 +211,3 @@ def _key(network: Backbone, recipe: Recipe, cells: FrozenCells, rows: NDArray[np
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:40]
-
-
-def _write(path: Path, rows: list[tuple[float, ...]]) -> None:
-    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows([["" if isinstance(v, float) and math.isnan(v) else v for v in row] for row in rows])

@@ -12,6 +12,7 @@ import giemsa.lab.torchvision_fix  # noqa: F401 Lightning imports torchvision
 # isort: split
 import csv
 import logging
+import math
 import platform
 import sys
 import time
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -35,7 +36,7 @@ from giemsa.files import replace_file, write_file
 from giemsa.lab.allocator import keep_freed_memory
 from giemsa.lab.augment import Augment
 from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
-from giemsa.lab.curves import draw_training, read_run_metrics
+from giemsa.lab.curves import EPOCH_METRICS, draw_training, read_run_metrics, write_metrics
 from giemsa.lab.networks import Scores, build_network, check_network, count_parameters
 from giemsa.lab.recipes import BackboneSettings
 from giemsa.lab.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
@@ -160,15 +161,17 @@ def train(
     validation = data.validation[targets.weight[data.validation] > 0]
     device, precision = "cpu", "32-true"
     seconds: list[float] = []
+    earlier = 0.0
     if recipe.frozen_epochs:
         device, seconds = _train_frozen(recipe, network, data, targets, used, validation, folder)
     if recipe.training.epochs > recipe.frozen_epochs:
-        clock = _Clock()
+        log = _EpochLog(folder / "metrics.csv")
         trainer = _make_trainer(
-            recipe, folder, [clock, *callbacks], has_validation=len(validation) > 0, progress=progress
+            recipe, folder, [log, *callbacks], has_validation=len(validation) > 0, progress=progress
         )
         network = _fit(recipe, trainer, network, CellDataset(data.pixels, targets), used, validation, resume=resume)
-        device, precision, seconds = str(trainer.strategy.root_device), str(trainer.precision), seconds + clock.seconds
+        device, precision, seconds = str(trainer.strategy.root_device), str(trainer.precision), seconds + log.seconds
+        earlier = log.earlier_seconds
     save_weights(network, folder / "weights.safetensors")
     draw_training(read_run_metrics(folder), recipe.name, folder / "training.png")
     record = replace(
@@ -177,7 +180,7 @@ def train(
         device=device,
         precision=precision,
         threads=torch.get_num_threads(),
-        timings={"seconds": round(time.perf_counter() - started, 1), "seconds_per_epoch": seconds},
+        timings={"seconds": round(earlier + time.perf_counter() - started, 1), "seconds_per_epoch": seconds},
         weights=weights,
         parameters=count_parameters(network),
     )
@@ -360,18 +363,34 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-class _Clock(Callback):
-    """Seconds per epoch, validation included."""
+class _EpochLog(Callback):
+    """Figures and seconds of each epoch; those before an interruption come back with the checkpoint.
 
-    def __init__(self) -> None:
+    Lightning's CSVLogger would begin its file anew.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.seconds: list[float] = []
+        self.earlier_seconds = 0.0
+        self._path = path
+        self._rows: list[list[float]] = []
         self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows, self.seconds = list(state_dict["rows"]), list(state_dict["seconds"])
+        self.earlier_seconds = sum(self.seconds)
 
     def on_train_epoch_start(self, *_: Any) -> None:  # noqa: ANN401  Lightning's signature
         self._started = time.perf_counter()
 
-    def on_train_epoch_end(self, *_: Any) -> None:  # noqa: ANN401
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:  # noqa: ANN401
         self.seconds.append(round(time.perf_counter() - self._started, 2))
+        found = trainer.callback_metrics
+        self._rows.append([trainer.current_epoch, *(float(found.get(name, math.nan)) for name in EPOCH_METRICS)])
+        write_metrics(self._path, self._rows)
 
 
 def _weighted_loss(logit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -418,7 +437,7 @@ def _make_trainer(
         return lightning.Trainer(
             max_epochs=recipe.training.epochs - recipe.frozen_epochs,
             callbacks=callbacks,
-            logger=[CSVLogger(folder, name="", version=""), TensorBoardLogger(folder, name="", version="tensorboard")],
+            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
             default_root_dir=folder,
             precision=recipe.training.precision,
             gradient_clip_val=recipe.optimiser.gradient_clip or None,
