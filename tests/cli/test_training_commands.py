@@ -55,6 +55,19 @@ def giemsa(*arguments):
     return main([str(argument) for argument in arguments])
 
 
+def test_after_an_early_stop_the_epoch_whose_weights_are_kept_is_named(world, tmp_path, capsys):
+    split, run = tmp_path / "split.json", tmp_path / "run"
+    giemsa("data", "split", world / "cells", "--output", split, "--validation", "0.25")
+    settings = ["--set", "training.patience=1", "--set", "training.epochs=6", "--set", "optimiser.learning_rate=0.3"]
+    data = ["--data", world / "cells", "--split", split, "--threads", 1]
+    assert giemsa("train", world / "quick.toml", *data, *settings, "--output", run) == 0
+    with (run / "metrics.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    best = min(range(len(epochs)), key=lambda epoch: float(epochs[epoch]["validation_loss"]))
+    assert best < len(epochs) - 1
+    assert f"after epoch {best + 1}: {float(epochs[best]['validation_accuracy']):.2%}" in capsys.readouterr().out
+
+
 def test_from_a_split_to_a_run_to_verdicts(world, tmp_path, capsys):
     split, run, exported = tmp_path / "split.json", tmp_path / "run", tmp_path / "model.onnx"
     assert giemsa("data", "split", world / "cells", "--output", split, "--validation", "0.25") == 0
@@ -64,6 +77,10 @@ def test_from_a_split_to_a_run_to_verdicts(world, tmp_path, capsys):
     assert status == 0
     said = capsys.readouterr()
     assert "Trained in" in said.out
+    with (run / "metrics.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    reached = float(epochs[-1]["validation_accuracy"])
+    assert f"Validation accuracy after epoch {len(epochs)}: {reached:.2%}" in said.out
     assert "verdicts differ" in said.out
     assert "patients" in said.err
     assert giemsa("export", run, "--data", world / "cells", "--output", exported) == 0

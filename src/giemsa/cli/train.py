@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from giemsa.lab.recipes import Recipe
+    from giemsa.lab.runs import Run
 
 NAME = "train"
 HELP = "train a recipe on labelled cells"
@@ -128,5 +129,19 @@ def _train(args: argparse.Namespace) -> int:
         comparison_cells=chosen.pixels[chosen.train[:512]],
     )
     print(f"Trained in {done.record.timings['seconds']:.0f} s on {done.record.device}: {args.output}")
+    print(_say_validation(done))
     print(f"{args.output / 'model.onnx'}: {agreement}")
     return 0
+
+
+def _say_validation(run: Run) -> str:
+    """Say what the epoch whose weights are kept reached on the validation cells."""
+    from giemsa.lab.curves import read_run_metrics
+
+    series = read_run_metrics(run.folder)
+    losses = series.get("validation_loss")
+    if not losses:
+        return "Nothing was held back to validate on."
+    kept = min(losses, key=lambda pair: pair[1])[0] if run.recipe.training.patience else losses[-1][0]
+    accuracy = dict(series["validation_accuracy"])[kept]
+    return f"Validation accuracy after epoch {kept}: {accuracy:.2%}, by the labels that the recipe trains on."
