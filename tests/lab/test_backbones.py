@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from sklearn.preprocessing import StandardScaler
 
 from giemsa.errors import DataError, DownloadError, RecipeError, RunError
-from giemsa.lab.backbones import Backbone, count_levels, whole_model
+from giemsa.lab.backbones import Backbone, Standardise, count_levels, whole_model
 from giemsa.lab.export import export_run
 from giemsa.lab.networks import build_network, check_network
 from giemsa.lab.pretrained import fit_to_weights, load_pretrained
 from giemsa.lab.recipes import load_recipe
-from giemsa.lab.training import predict_logits, train
+from giemsa.lab.runs import open_run
+from giemsa.lab.training import predict_logits, to_rgb, train
 from giemsa.model import open_model
 
 SMALL = {
@@ -255,6 +258,45 @@ def test_a_frozen_base_can_see_disturbed_cells_and_the_same_seed_gives_the_same_
     heads = [run.load_network().head.weight for run in (first, again, plain)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_head_sees_features_whose_range_does_not_matter():
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(0.03, 0.01, (500, 6)).astype(np.float32))
+    features[:, 5] = 0.5  # dead
+    small_, large = Standardise(6), Standardise(6)
+    small_.measure(features)
+    large.measure(features * 1000)
+    found = small_(features)
+    torch.testing.assert_close(found, large(features * 1000), atol=1e-3, rtol=1e-3)
+    expected = StandardScaler().fit_transform(features[:, :5].numpy())
+    np.testing.assert_allclose(found[:, :5].numpy(), expected, atol=0.05)
+    assert found[:, 5].abs().max() < 1e-4
+    maps = features[:, :, None, None].expand(-1, -1, 2, 3)
+    torch.testing.assert_close(small_(maps)[:, :, 1, 2], found)
+
+
+def test_features_that_never_vary_are_left_as_they_are():
+    standardise = Standardise(3)
+    standardise.measure(torch.full((10, 3), 2.0))
+    assert torch.equal(standardise(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+def test_the_run_keeps_what_its_features_are_standardised_by(tuned):
+    network = tuned.load_network()
+    assert not torch.equal(network.standardise.std, torch.ones(network.width))
+
+
+def test_a_run_from_before_features_were_standardised_judges_as_it_did(tuned, half_at_32, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tuned.folder, old)
+    weights = load_file(old / "weights.safetensors")
+    save_file({k: v for k, v in weights.items() if not k.startswith("standardise.")}, old / "weights.safetensors")
+    network = open_run(old).load_network().eval()
+    cells = to_rgb(torch.from_numpy(np.array(half_at_32.pixels[:4])))
+    with torch.inference_mode():
+        expected = network.head(network.features(cells).mean((2, 3)))[:, 0]
+        torch.testing.assert_close(network(cells).logit, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_one_class_alone_is_refused(half_at_32, part, tmp_path):

@@ -4,8 +4,8 @@ A backbone can be cut off after any of its feature levels. For these cells inner
 (Rajaraman et al. 2018, PeerJ 6:e4568): a red cell's details are finer than what the last level of a network
 for photographs resolves.
 
-Behind the cut stands the mean over the map of features and then, without hidden layers, a linear head. Taking the mean
-and judging is the same as judging each place and taking the mean, so such a network has exact evidence.
+Behind the cut stands the mean over the map of features, standardised, and then, without hidden layers, a linear head.
+Taking the mean and judging is the same as judging each place and taking the mean, so such a network has exact evidence.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Backbone(nn.Module):
         # A pre-activation network that is cut off has not had its last ReLU.
         cut_off = settings.level != "last" and settings.model.startswith("resnetv2")
         self.activation = nn.ReLU() if cut_off else nn.Identity()
+        self.standardise = Standardise(self.width)
         hidden: list[nn.Module] = []
         width = self.width
         for hidden_width in settings.hidden:
@@ -74,7 +75,7 @@ class Backbone(nn.Module):
         features = self.features(cells)
         if self.training or len(self.hidden):
             return Scores(self.judge(features.mean((2, 3))), None)
-        each = F.conv2d(features, self.head.weight[:, :, None, None], self.head.bias)
+        each = F.conv2d(self.standardise(features), self.head.weight[:, :, None, None], self.head.bias)
         evidence = (each[:, 0] if each.shape[1] == 1 else each[:, 1] - each[:, 0]).float()
         return Scores(evidence.mean((1, 2)), evidence)
 
@@ -85,7 +86,7 @@ class Backbone(nn.Module):
 
     def judge(self, pooled: Tensor) -> Tensor:
         """Map mean features, [N, width], to logits, [N]."""
-        return single_logit(self.head(self.dropout(self.hidden(pooled))))
+        return single_logit(self.head(self.dropout(self.hidden(self.standardise(pooled)))))
 
     def head_parameters(self) -> list[nn.Parameter]:
         """List what is new."""
@@ -110,6 +111,38 @@ class Backbone(nn.Module):
                 if isinstance(module, _NORMS):
                     module.eval()
         return self
+
+
+class Standardise(nn.Module):
+    """Features less their mean, divided by their standard deviation, as measured once on the cells to be trained on.
+
+    What a network holds where it is cut off may lie in any range, in a hundredth as well as in hundreds, and a head on
+    features of a hundredth needs a hundred times as many steps. Until it is measured it changes nothing.
+    """
+
+    DEAD = 0.1
+    """Features that vary less than this share of the common deviation are not blown up to it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def measure(self, pooled: Tensor) -> None:
+        """Take mean and standard deviation from mean features, [N, width]."""
+        variance = pooled.double().var(0, correction=0)
+        common = variance.mean()
+        if common > 0:
+            self.mean.copy_(pooled.double().mean(0))
+            self.std.copy_((variance + self.DEAD**2 * common).sqrt())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features, [N, width] or [N, width, h, w], to the same shape."""
+        shape = (1, -1) if features.ndim == 2 else (1, -1, 1, 1)
+        return (features - self.mean.view(shape)) / self.std.view(shape)
 
 
 def whole_model(settings: BackboneSettings) -> nn.Module:

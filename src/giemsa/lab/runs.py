@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = 1
+_SINCE_0_2 = ("standardise.mean", "standardise.std")
+"""What weights of runs of version 0.1 lack; where a network is built anew, they change nothing."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except Exception as error:
         raise RunError(f"{path} is not a safetensors file: {error}") from None
     expected = network.state_dict()
+    for name in _SINCE_0_2:
+        if name in expected:
+            weights.setdefault(name, expected[name])
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     misshapen = [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
     for names, what in ((missing, "lack"), (unknown, "have besides"), (sorted(misshapen), "have in another shape")):
