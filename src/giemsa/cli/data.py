@@ -128,7 +128,7 @@ def _download(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from giemsa.data import download
-    from giemsa.data.folders import count
+    from giemsa.words import counted
 
     archive = replace(download.OFFICIAL, url=args.url) if args.url else download.OFFICIAL
     try:
@@ -141,10 +141,10 @@ def _download(args: argparse.Namespace) -> int:
         )
         return _INTERRUPTED
     if done.was_complete:
-        print(f"{done.folder} is complete with {count(done.n_pictures, 'cell')}: nothing to do")
+        print(f"{done.folder} is complete with {counted(done.n_pictures, 'cell')}: nothing to do")
     else:
         print(
-            f"{count(done.n_pictures, 'cell')} in {done.folder}, verified by their archive's SHA-256 {archive.sha256}"
+            f"{counted(done.n_pictures, 'cell')} in {done.folder}, verified by their archive's SHA-256 {archive.sha256}"
         )
     return 0
 
@@ -291,12 +291,12 @@ def _print_patients(console: Console, description: Description, *, all_patients:
 
 
 def _print_copies(console: Console, description: Description) -> None:
-    from giemsa.data.folders import count
+    from giemsa.words import counted
 
     identical = sum(group.identical for group in description.copies)
     similar = len(description.copies) - identical
-    sought = f", {count(similar, 'picture')} near-identical" if description.near_identical_sought else ""
-    print(f"copies: {count(identical, 'picture')} there more than once byte for byte{sought}")
+    sought = f", {counted(similar, 'picture')} near-identical" if description.near_identical_sought else ""
+    print(f"copies: {counted(identical, 'picture')} there more than once byte for byte{sought}")
     worst = sorted(description.copies, key=lambda group: (-group.across_labels, -group.across_parts))
     _print_some(console, "copies", [_copies_line(group) for group in worst])
 

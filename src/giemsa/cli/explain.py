@@ -73,12 +73,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"giemsa: interrupted: what explanations.csv lists is complete in {args.output}", file=sys.stderr)
         return INTERRUPTED
     from giemsa.verdicts import DISCLAIMER
+    from giemsa.words import counted
 
     print(
-        f"{done:,} pictures explained in {args.output}: {explainer.method}. Model {model.card.name} {model.digest[:12]}"
+        f"{counted(done, 'picture')} explained in {args.output}: {explainer.method}. "
+        f"Model {model.card.name} {model.digest[:12]}"
     )
     if unreadable:
-        print(f"{unreadable:,} unreadable pictures are listed in explanations.csv with their reasons.")
+        print(f"{counted(unreadable, 'unreadable picture')}: explanations.csv lists the reasons.")
     print(DISCLAIMER)
     return 1 if unreadable else 0
 

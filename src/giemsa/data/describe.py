@@ -16,11 +16,11 @@ import numpy as np
 
 from giemsa.data.cache import open_cache
 from giemsa.data.copies import THUMBNAIL_PX, find_copies
-from giemsa.data.folders import count
 from giemsa.data.splits import HOLD_OUT_PARTS, patients_on_several_sides
 from giemsa.errors import MissingExtraError
 from giemsa.files import replace_file
 from giemsa.verdicts import LABELS
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     import os
@@ -260,8 +260,8 @@ def draw_classes(description: Description, path: str | os.PathLike[str]) -> None
         _draw_groups(upper, groups, description)
         _draw_patients(lower, description)
         whole = description.whole
-        people = f"{count(whole.patients, 'patient')}" if description.patients_known else "patients not known"
-        figure.suptitle(f"{count(whole.cells, 'cell')}, {people}")
+        people = f"{counted(whole.patients, 'patient')}" if description.patients_known else "patients not known"
+        figure.suptitle(f"{counted(whole.cells, 'cell')}, {people}")
         with replace_file(path) as beside:
             figure.savefig(beside, dpi=150, format=Path(path).suffix[1:] or "png")
 
@@ -314,7 +314,7 @@ def _findings(copies: tuple[CopyGroup, ...], shared: int, parts_of: str) -> list
     """Say what makes figures better than they are."""
     findings = []
     if shared:
-        findings.append(f"{count(shared, 'patient')} in more than one part ({parts_of}): figures will be too good")
+        findings.append(f"{counted(shared, 'patient')} in more than one part ({parts_of}): figures will be too good")
     kinds = Counter(
         kind
         for group in copies
@@ -324,11 +324,11 @@ def _findings(copies: tuple[CopyGroup, ...], shared: int, parts_of: str) -> list
         if found
     )  # fmt: skip
     if kinds["parts"]:
-        findings.append(f"{count(kinds['parts'], 'picture')} in more than one part: figures will be too good")
+        findings.append(f"{counted(kinds['parts'], 'picture')} in more than one part: figures will be too good")
     if kinds["labels"]:
-        findings.append(f"{count(kinds['labels'], 'picture')} under both labels: one of them is wrong")
+        findings.append(f"{counted(kinds['labels'], 'picture')} under both labels: one of them is wrong")
     if kinds["patients"]:
-        findings.append(f"{count(kinds['patients'], 'picture')} with more than one patient: one of them is wrong")
+        findings.append(f"{counted(kinds['patients'], 'picture')} with more than one patient: one of them is wrong")
     return findings
 
 

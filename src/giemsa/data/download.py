@@ -30,10 +30,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from giemsa.data.cache import hold_lock
-from giemsa.data.folders import count
 from giemsa.errors import DownloadError, OutputError
 from giemsa.files import write_file
 from giemsa.images import MAX_BYTES, SUFFIXES
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -192,7 +192,7 @@ def _require_complete(folder: Path, archive: Archive) -> None:
     there = sum(path.suffix.lower() in SUFFIXES for path in folder.glob("*/*"))
     if there != archive.n_pictures:
         message = (
-            f"{folder} is there already, but holds {count(there, 'picture')} in class folders; expected"
+            f"{folder} is there already, but holds {counted(there, 'picture')} in class folders; expected"
             f" {archive.n_pictures:,}: move it away and run again, or name another folder"
         )
         raise OutputError(message)
@@ -274,7 +274,7 @@ class _Transfer:
                 if failures >= self._attempts:
                     message = (
                         f"{self.archive.url}: the transfer broke off after {self._have():,} of {self.archive.size:,}"
-                        f" bytes ({error}), {count(failures, 'time')} in a row; {self._how_to_go_on()}"
+                        f" bytes ({error}), {counted(failures, 'time')} in a row; {self._how_to_go_on()}"
                     )
                     raise DownloadError(message) from error
                 self._wait(min(2.0 ** (failures - 1), _LONGEST_WAIT_S))
@@ -438,7 +438,7 @@ def _checked_members(
         places.add(str(place))
         members.append((info, place))
     if len(members) != archive.n_pictures:
-        message = f"{zipped}: the archive holds {count(len(members), 'picture')}; expected {archive.n_pictures:,}"
+        message = f"{zipped}: the archive holds {counted(len(members), 'picture')}; expected {archive.n_pictures:,}"
         raise DownloadError(f"{message}: do not use it")
     return members
 

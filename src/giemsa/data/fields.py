@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from giemsa.data.folders import count, usable_cores
+from giemsa.data.folders import usable_cores
 from giemsa.data.index import PARASITIZED_NAMES, UNINFECTED_NAMES, CellIndex, LabelledCell, UnreadablePicture
 from giemsa.errors import DataError, PictureError, SourceError
 from giemsa.images import MAX_BYTES, decode, resize
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,8 +118,8 @@ def read_fields(place: Path, *, positive_class: str | None = None) -> BoxedField
                 boxes.append(box)
         fields.append(BoxedField(image, None if patient in (None, "") else str(patient), tuple(boxes)))
     if not any(field.boxes for field in fields):
-        raise DataError(f"{path}: no red cell is boxed in any of its {count(len(fields), 'field')}")
-    notes = [f"{count(number, 'box').replace('boxs', 'boxes')} of {word} left out" for word, number in skipped.items()]
+        raise DataError(f"{path}: no red cell is boxed in any of its {counted(len(fields), 'field')}")
+    notes = [f"{counted(number, 'box')} of {word} left out" for word, number in skipped.items()]
     return BoxedFields(path.parent, tuple(fields), tuple(notes))
 
 
@@ -158,7 +159,7 @@ def cut_out(fields: BoxedFields, size_px: int) -> tuple[CellIndex, NDArray[np.ui
     notes = fields.notes
     if unreadable:
         notes += (
-            f"{count(len(unreadable), 'field')} unreadable and left out, such as {unreadable[0].file}: "
+            f"{counted(len(unreadable), 'field')} unreadable and left out, such as {unreadable[0].file}: "
             f"{unreadable[0].reason}",
         )
     pixels = np.concatenate([part for _, part in readable if len(part)])

@@ -1,4 +1,4 @@
-"""Small things that the modules of this package share: the user's cache, cores, and counted words."""
+"""Small things that the modules of this package share: the user's cache and cores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 cell`, `15,617 cells`."""
-    return f"{number:,} {noun if number == 1 else noun + 's'}"

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
 
-from giemsa.data.folders import cache_folder, count, usable_cores
+from giemsa.data.folders import cache_folder, usable_cores
 from giemsa.data.headers import probe
 from giemsa.data.patients import MAPPING_FILES, assign_patients, is_official, origin_of, read_mapping
 from giemsa.errors import DataError, PictureError, SourceError
 from giemsa.files import replace_file
 from giemsa.images import MAX_BYTES, SUFFIXES
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -154,7 +155,7 @@ class CellIndex:
     def summary(self) -> str:
         """One line: how many cells of which labels, of how many patients."""
         parasitized = sum(cell.label == "parasitized" for cell in self.cells)
-        labels = f"{count(len(self), 'cell')}, {parasitized:,} parasitized and {len(self) - parasitized:,} uninfected"
+        labels = f"{counted(len(self), 'cell')}, {parasitized:,} parasitized and {len(self) - parasitized:,} uninfected"
         return f"{labels}, {self._patients_phrase()}"
 
     def paths(self) -> list[Path]:
@@ -164,15 +165,15 @@ class CellIndex:
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> CellIndex:
         """Make an index of some of the cells, which splits made for the whole still fit."""
         cells = tuple(self.cells[int(row)] for row in rows)
-        note = f"{len(cells):,} of {count(len(self), 'cell')} are used"
+        note = f"{len(cells):,} of {counted(len(self), 'cell')} are used"
         return replace(self, cells=cells, notes=(*self.notes, note), whole=self.whole or self)
 
     def _patients_phrase(self) -> str:
         unknown = sum(cell.patient is None for cell in self.cells)
         if unknown == len(self):
             return "of unknown patients"
-        known = f"of {count(len(self.patients), 'patient')}"
-        return f"{known}; the patient of {count(unknown, 'cell')} is not known" if unknown else known
+        known = f"of {counted(len(self.patients), 'patient')}"
+        return f"{known}; the patient of {counted(unknown, 'cell')} is not known" if unknown else known
 
 
 def read_index(
@@ -270,7 +271,7 @@ def _read_tree(root: Path, positive_class: str | None) -> _Found:
         raise DataError(_no_classes(root, files))
     for part, left_out in sorted(unlabelled.items(), key=lambda item: str(item[0])):
         where = f"in a flat {left_out[0].parent}/ folder" if part else f"in no class folder (such as {left_out[0]})"
-        notes.append(f"{count(len(left_out), 'picture')} {where} left out: no label, for classifying only")
+        notes.append(f"{counted(len(left_out), 'picture')} {where} left out: no label, for classifying only")
     return _Found(root, entries, tuple(notes))
 
 
@@ -357,7 +358,7 @@ def _no_classes(root: Path, files: Sequence[PurePosixPath]) -> str:
     elif folders:
         there = f"its folders are {_listing(folders)}"
     else:
-        there = f"its {count(len(files), 'picture')} lie in no folders"
+        there = f"its {counted(len(files), 'picture')} lie in no folders"
     return (
         f"{root}: expected class folders such as Parasitized and Uninfected, but {there};"
         " name the infected class with --positive-class, or give a CSV table with the columns file,label"
@@ -404,7 +405,7 @@ def _read_table(table: Path, positive_class: str | None) -> _Found:
                 raise DataError(message)
             repeated += 1
         entries[entry.file] = entry
-    notes = (f"{count(repeated, 'row')} of the table repeated an earlier one and count once",) if repeated else ()
+    notes = (f"{counted(repeated, 'row')} of the table repeated an earlier one and count once",) if repeated else ()
     return _Found(table.parent, list(entries.values()), notes, has_patients="patient" in columns, is_table=True)
 
 
@@ -524,7 +525,7 @@ def _once_each(entries: Sequence[_Entry], contents: dict[str, Content]) -> tuple
             doubled[tree, entry.tree] += 1
             left_out.add(entry.file)
     notes = [
-        f"the tree lies there twice: {count(number, 'cell')} in {again} are those in {tree or 'the folder itself'}"
+        f"the tree lies there twice: {counted(number, 'cell')} in {again} are those in {tree or 'the folder itself'}"
         " and count once"
         for (tree, again), number in sorted(doubled.items())
     ]
@@ -562,7 +563,7 @@ def _remarks(index: CellIndex) -> list[str]:
     if index.unreadable:
         first = index.unreadable[0]
         remarks.append(
-            f"{count(len(index.unreadable), 'picture')} unreadable and left out, such as {first.file}: {first.reason}"
+            f"{counted(len(index.unreadable), 'picture')} unreadable and left out, such as {first.file}: {first.reason}"
         )
     unknown = sum(cell.patient is None for cell in index.cells)
     if unknown:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from giemsa.data.folders import count
 from giemsa.data.patients import has_infected_number, is_official
 from giemsa.errors import DataError
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     import os
@@ -148,7 +148,7 @@ def _read_review(index: CellIndex, official: NDArray[np.uint8], path: Path) -> t
     if contradicted:
         file, label = contradicted[0]
         message = (
-            f"{path}: the official label of {count(len(contradicted), 'cell')} differs from that of {index.root},"
+            f"{path}: the official label of {counted(len(contradicted), 'cell')} differs from that of {index.root},"
             f" where {file} is {label}; expected a review of these labels: check that it belongs to these data"
         )
         raise DataError(message)
@@ -162,10 +162,10 @@ def _read_review(index: CellIndex, official: NDArray[np.uint8], path: Path) -> t
         raise DataError(message)
     notes = []
     if unknown:
-        notes.append(f"{count(len(unknown), 'file')} of {path.name}, such as {unknown[0]}, not among the cells")
+        notes.append(f"{counted(len(unknown), 'file')} of {path.name}, such as {unknown[0]}, not among the cells")
     if known < len(index):
         notes.append(
-            f"{count(len(index) - known, 'cell')} not reviewed in {path.name}, so neither confirmed nor disputed"
+            f"{counted(len(index) - known, 'cell')} not reviewed in {path.name}, so neither confirmed nor disputed"
         )
     return readings, notes
 
@@ -221,17 +221,17 @@ def _named_donors(index: CellIndex, path: Path) -> tuple[set[str], list[str]]:
     here = names & set(index.patients)
     if not here:
         message = (
-            f"{path}: none of its {count(len(names), 'name')} is a patient of {index.root}"
+            f"{path}: none of its {counted(len(names), 'name')} is a patient of {index.root}"
             f" ({index.summary}); expected one patient's name on each line"
         )
         raise DataError(message)
     notes = []
     if missing := sorted(names - here):
-        notes.append(f"{count(len(missing), 'donor')} of {path.name}, such as {missing[0]}, not among the patients")
+        notes.append(f"{counted(len(missing), 'donor')} of {path.name}, such as {missing[0]}, not among the patients")
     positive = sum(cell.label == "parasitized" for cell in index if cell.patient in here)
     if positive:
         notes.append(
-            f"{count(positive, 'cell')} of donors named in {path.name} are officially parasitized: no donor has"
+            f"{counted(positive, 'cell')} of donors named in {path.name} are officially parasitized: no donor has"
             " malaria, so they count as uninfected under the donors' labels"
         )
     return here, notes
@@ -245,7 +245,7 @@ def _official_donors(index: CellIndex) -> tuple[set[str], list[str]]:
     notes = []
     if incomplete:
         notes.append(
-            f"{count(len(incomplete), 'patient')} without a cell labelled parasitized, such as {incomplete[0]},"
+            f"{counted(len(incomplete), 'patient')} without a cell labelled parasitized, such as {incomplete[0]},"
             " not taken for donors: their P number is that of an infected patient; if they are donors, name them with"
             " --donors"
         )

@@ -13,9 +13,9 @@ import numpy as np
 
 from giemsa.data.cache import open_cache
 from giemsa.data.fields import cut_out, holds_fields, read_fields
-from giemsa.data.folders import count
 from giemsa.data.index import CellIndex, LabelledCell, UnreadablePicture, read_index
 from giemsa.errors import DataError
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +97,7 @@ def read_laboratory(
     chosen, repeated = _once_each(joined)
     notes = [note for index in indices for note in index.notes if not note.startswith("patients are not known")]
     if repeated:
-        notes.append(f"{count(repeated, 'cell')} given twice and counted once")
+        notes.append(f"{counted(repeated, 'cell')} given twice and counted once")
     kind = _kind(joined)
     if kind == "cells":
         notes.append(

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from giemsa.data.folders import count
 from giemsa.errors import DataError, GiemsaWarning, UsageError
 from giemsa.files import write_file
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     import os
@@ -287,14 +287,14 @@ def _deal_patients(
     unknown = sum(cell.patient is None for cell in index)
     if unknown:
         message = (
-            f"{index.root}: the patient of {unknown:,} of {count(len(index), 'cell')} is not known, so patients cannot"
-            " be kept together; name them in a CSV table with the columns file,label,patient, or split --by image and"
-            " expect too good figures"
+            f"{index.root}: the patient of {unknown:,} of {counted(len(index), 'cell')} is not known, so patients "
+            "cannot be kept together; name them in a CSV table with the columns file,label,patient, or split --by "
+            "image and expect too good figures"
         )
         raise DataError(message)
     patients = index.patients
     if len(patients) < len(names):
-        message = f"{index.root}: {count(len(patients), 'patient')} cannot fill {len(names)} parts; ask for fewer"
+        message = f"{index.root}: {counted(len(patients), 'patient')} cannot fill {len(names)} parts; ask for fewer"
         raise DataError(message)
     place = {patient: number for number, patient in enumerate(patients)}
     rows = np.array([place[cell.patient or ""] for cell in index], np.intp)
@@ -388,7 +388,7 @@ def _deal_images(
     """Deal pictures out at random within each label; byte-identical ones stay together."""
     label_of = {_picture_key(cell): cell.label for cell in index}
     if len(label_of) < len(names):
-        message = f"{index.root}: {count(len(label_of), 'different picture')} cannot fill {len(names)} parts"
+        message = f"{index.root}: {counted(len(label_of), 'different picture')} cannot fill {len(names)} parts"
         raise DataError(f"{message}; ask for fewer")
     chosen: list[list[str]] = [[] for _ in names]
     for label in ("parasitized", "uninfected"):
@@ -403,7 +403,7 @@ def _take_folders(index: CellIndex) -> tuple[tuple[str, tuple[str, ...]], ...]:
     without = [cell.file for cell in index if cell.part is None]
     if without:
         message = (
-            f"{index.root}: {count(len(without), 'cell')} such as {without[0]} in no folder called train, valid or"
+            f"{index.root}: {counted(len(without), 'cell')} such as {without[0]} in no folder called train, valid or"
             " test; split by patient or image instead"
         )
         raise DataError(message)
@@ -426,7 +426,7 @@ def _warn_of_leaks(split: Split, index: CellIndex) -> None:
     shared = patients_on_several_sides(index, split.parts(index))
     if shared:
         message = (
-            f"split by {split.by}: {shared} of {count(len(index.patients), 'patient')} have cells on several sides;"
+            f"split by {split.by}: {shared} of {counted(len(index.patients), 'patient')} have cells on several sides;"
             " cells of one patient share stain, light and camera, and accuracy measured so is 2 to 3 points better"
             " than it will be for new patients"
         )
@@ -439,7 +439,7 @@ def _warn_of_missing_classes(split: Split, index: CellIndex, labels: LabelSets) 
         if parasitized in (0, len(rows)):
             missing = "parasitized" if parasitized == 0 else "uninfected"
             where = f"fold {name}" if split.n_folds else name
-            message = f"{where} has {count(len(rows), 'cell')} and not one {missing} one; take fewer or larger parts"
+            message = f"{where} has {counted(len(rows), 'cell')} and not one {missing} one; take fewer or larger parts"
             warnings.warn(message, GiemsaWarning, stacklevel=3)
 
 
@@ -454,11 +454,11 @@ def _check_data(split: Split, index: CellIndex) -> None:
     assigned = {unit for _, units in split.members for unit in units}
     advice = "use the data that it was made for, or make another with: giemsa data split"
     if homeless := sorted(here - assigned):
-        message = f"{whole.root}: {count(len(homeless), what)}, such as {homeless[0]}, not in the split; {advice}"
+        message = f"{whole.root}: {counted(len(homeless), what)}, such as {homeless[0]}, not in the split; {advice}"
         raise DataError(message)
     if absent := sorted(assigned - here):
         message = (
-            f"{whole.root}: {count(len(absent), what)} of the split, such as {absent[0]}, not in the data; {advice}"
+            f"{whole.root}: {counted(len(absent), what)} of the split, such as {absent[0]}, not in the data; {advice}"
         )
         raise DataError(message)
     if whole.digest != split.data_digest:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from giemsa.data.folders import count
 from giemsa.errors import DataError
 from giemsa.lab.bootstrap import (
     CONFIDENCE,
@@ -28,6 +27,7 @@ from giemsa.lab.bootstrap import (
     units_of,
 )
 from giemsa.lab.metrics import METRICS, BoolArray, FloatArray, IntArray, Tally
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -267,8 +267,8 @@ def _align(contenders: Sequence[Contender]) -> tuple[list[Predictions], list[str
         )
     images = [image for image in scored[0] if image in common]
     warnings = [
-        f"{contender.name} was evaluated on {count(len(rows), 'cell')}; all figures are of the "
-        f"{count(len(images), 'cell')} that every run was evaluated on."
+        f"{contender.name} was evaluated on {counted(len(rows), 'cell')}; all figures are of the "
+        f"{counted(len(images), 'cell')} that every run was evaluated on."
         for contender, rows in zip(contenders, scored, strict=True)
         if len(rows) > len(images)
     ]

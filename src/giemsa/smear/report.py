@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from giemsa.smear import sentences
 from giemsa.smear.finding import RED_CELL_UM
 from giemsa.verdicts import DISCLAIMER
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +167,7 @@ def _left_out(summary: SmearSummary) -> str:
     rows = "".join(f"<li><b>{escape(field)}</b>: {escape(reason)}</li>" for field, reason in summary.refused)
     unfolded = " open" if n <= UNFOLDED else ""
     return (
-        f'<details class="left-out"{unfolded}><summary>{n:,} {"field" if n == 1 else "fields"} left out of the count'
+        f'<details class="left-out"{unfolded}><summary>{counted(n, "field")} left out of the count'
         f"</summary><ul>{rows}</ul></details>"
     )
 

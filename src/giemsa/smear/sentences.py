@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from giemsa.words import counted
+
 if TYPE_CHECKING:
     from giemsa.smear.counting import Count, Interval
     from giemsa.smear.results import SmearSummary
@@ -29,14 +31,14 @@ def sentences(summary: SmearSummary) -> list[str]:
 
 def headline(summary: SmearSummary) -> str:
     """Give the count in one sentence."""
-    fields = _plural(summary.fields_counted, "field")
+    fields = counted(summary.fields_counted, "field")
     if summary.count is None:
-        return f"Nothing was counted: none of {_plural(summary.fields, 'field')} can be judged."
+        return f"Nothing was counted: none of {counted(summary.fields, 'field')} can be judged."
     count = summary.count
-    cells = f"{_plural(count.red_cells, 'red cell')} of {fields}"
+    cells = f"{counted(count.red_cells, 'red cell')} of {fields}"
     if not count.told_from_none:
         found = "no parasite found" if count.called == 0 else (
-            f"{_plural(count.called, 'cell')} called parasitized, no more than false alarms explain,"
+            f"{counted(count.called, 'cell')} called parasitized, no more than false alarms explain,"
         )  # fmt: skip
         return (
             f"{found[0].upper()}{found[1:]} in {cells}; this rules out a parasitaemia of more than "
@@ -44,7 +46,7 @@ def headline(summary: SmearSummary) -> str:
         )
     return (
         f"Parasitaemia {percent(count.parasitaemia.value)} (95 % interval {between(count.parasitaemia)}): "
-        f"{_plural(count.called, 'cell')} called parasitized in {cells}."
+        f"{counted(count.called, 'cell')} called parasitized in {cells}."
     )
 
 
@@ -100,7 +102,3 @@ def two_digits(number: float) -> str:
 def between(interval: Interval) -> str:
     """Write an interval of shares in percent."""
     return f"{percent(interval.low)} to {percent(interval.high)}"
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
