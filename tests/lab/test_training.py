@@ -142,7 +142,7 @@ def test_a_killed_training_is_resumed_to_the_same_weights(world, quick_recipe, t
     assert (tmp_path / "killed" / "weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_an_interrupted_training_says_how_to_go_on(world, quick_recipe, tmp_path):
+def test_a_running_training_has_its_folder_alone_and_says_how_to_go_on_when_interrupted(world, quick_recipe, tmp_path):
     recipe = tmp_path / "quick.toml"
     recipe.write_text(changed(quick_recipe, epochs=50).to_toml(), encoding="utf-8")
     arguments = ["train", recipe, "--data", world.root, "--threads", "1", "--output", tmp_path / "run"]
@@ -151,8 +151,11 @@ def test_an_interrupted_training_says_how_to_go_on(world, quick_recipe, tmp_path
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip() == "epoch 2":
+            second = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
             process.send_signal(signal.SIGINT)
             break
+    assert second.returncode == 2
+    assert "is being trained by another process" in second.stderr
     _, said = process.communicate()
     assert process.returncode == 130
     assert said.splitlines()[-1].startswith("giemsa: interrupted")

@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ from giemsa.lab.recipes import BackboneSettings
 from giemsa.lab.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from numpy.typing import NDArray
@@ -137,7 +139,7 @@ def train(
     Raises
     ------
     RunError
-        If the folder is taken, or what is to be resumed was another training.
+        If the folder is taken, or what is to be resumed was another training, or is running in another process.
     DataError
         If a class is missing from the cells to be trained on.
     """
@@ -152,40 +154,41 @@ def train(
             return open_run(folder)
     else:
         _start_folder(folder, recipe, record, data, used)
-    if threads:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    lightning.seed_everything(recipe.training.seed, verbose=False)
-    started = time.perf_counter()
-    network, weights = _first_network(recipe, initial)
-    validation = data.validation[targets.weight[data.validation] > 0]
-    device, precision = "cpu", "32-true"
-    seconds: list[float] = []
-    earlier = 0.0
-    if recipe.frozen_epochs:
-        device, seconds = _train_frozen(recipe, network, data, targets, used, validation, folder)
-    if recipe.training.epochs > recipe.frozen_epochs:
-        log = _EpochLog(folder / "metrics.csv")
-        trainer = _make_trainer(
-            recipe, folder, [log, *callbacks], has_validation=len(validation) > 0, progress=progress
+    with _alone(folder):
+        if threads:
+            torch.set_num_threads(threads)
+        keep_freed_memory()
+        lightning.seed_everything(recipe.training.seed, verbose=False)
+        started = time.perf_counter()
+        network, weights = _first_network(recipe, initial)
+        validation = data.validation[targets.weight[data.validation] > 0]
+        device, precision = "cpu", "32-true"
+        seconds: list[float] = []
+        earlier = 0.0
+        if recipe.frozen_epochs:
+            device, seconds = _train_frozen(recipe, network, data, targets, used, validation, folder)
+        if recipe.training.epochs > recipe.frozen_epochs:
+            log = _EpochLog(folder / "metrics.csv")
+            trainer = _make_trainer(
+                recipe, folder, [log, *callbacks], has_validation=len(validation) > 0, progress=progress
+            )
+            network = _fit(recipe, trainer, network, CellDataset(data.pixels, targets), used, validation, resume=resume)
+            device, precision = str(trainer.strategy.root_device), str(trainer.precision)
+            seconds, earlier = seconds + log.seconds, log.earlier_seconds
+        save_weights(network, folder / "weights.safetensors")
+        draw_training(read_run_metrics(folder), recipe.name, folder / "training.png")
+        record = replace(
+            record,
+            status="complete",
+            device=device,
+            precision=precision,
+            threads=torch.get_num_threads(),
+            timings={"seconds": round(earlier + time.perf_counter() - started, 1), "seconds_per_epoch": seconds},
+            weights=weights,
+            parameters=count_parameters(network),
         )
-        network = _fit(recipe, trainer, network, CellDataset(data.pixels, targets), used, validation, resume=resume)
-        device, precision, seconds = str(trainer.strategy.root_device), str(trainer.precision), seconds + log.seconds
-        earlier = log.earlier_seconds
-    save_weights(network, folder / "weights.safetensors")
-    draw_training(read_run_metrics(folder), recipe.name, folder / "training.png")
-    record = replace(
-        record,
-        status="complete",
-        device=device,
-        precision=precision,
-        threads=torch.get_num_threads(),
-        timings={"seconds": round(earlier + time.perf_counter() - started, 1), "seconds_per_epoch": seconds},
-        weights=weights,
-        parameters=count_parameters(network),
-    )
-    write_record(folder, record)
-    return open_run(folder)
+        write_record(folder, record)
+        return open_run(folder)
 
 
 def predict_logits(network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -508,6 +511,17 @@ def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: Trainin
         rows = np.unique(used)  # a cell may be shown several times an epoch
         writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in rows)
     write_record(folder, record)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other process train into a folder; the system takes the lock back from one that is killed."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        message = f"{folder} is being trained by another process: wait for it, or give another --output"
+        raise RunError(message) from None
 
 
 def _check_resumable(folder: Path, record: RunRecord) -> RunRecord:
