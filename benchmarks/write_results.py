@@ -6,6 +6,7 @@ python benchmarks/write_results.py
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -110,13 +111,16 @@ def beside_the_published(results: dict[str, Any]) -> str:
         if found is None or found.accuracy is None or one is None:
             continue
         official, confirmed = (one["figures"][part]["accuracy"] for part in PARTS)
-        reached = {part: figure["value"] >= found.accuracy - found.tolerance for part, figure in
-                   (("official", official), ("confirmed", confirmed))}  # fmt: skip
-        why = "" if reached["official"] else f" {SHORTFALLS.get(name, '')}".rstrip()
-        said = "reached" if reached["official"] else "reached on confirmed labels" if reached["confirmed"] else "short"
+        wanted = found.accuracy - found.tolerance
+        if official["value"] >= wanted:
+            said = "reached"
+        else:
+            within = "though within the interval" if official["high"] >= wanted else "beyond the interval"
+            said = f"short by {100 * (wanted - official['value']):.2f} points, {within}"
+            said += ", reached on confirmed labels" if confirmed["value"] >= wanted else ""
         lines.append(
             f"- `{name}`: {found.figure.partition(';')[0]}; here {100 * official['value']:.2f} % on official labels, "
-            f"{100 * confirmed['value']:.2f} % on confirmed ones: {said}.{why}"
+            f"{100 * confirmed['value']:.2f} % on confirmed ones: {said}."
         )
     if not lines:
         return ""
@@ -131,8 +135,6 @@ instead of some {round(0.8 * PUBLISHED_CELLS, -3):,.0f}, and of the harder patie
 
 PUBLISHED_CELLS = 27_558
 """Of the official archive."""
-SHORTFALLS: dict[str, str] = {}
-"""Why a recipe stays below its published figure."""
 
 
 def what_the_gap_means(results: dict[str, Any]) -> str:
@@ -239,16 +241,26 @@ def compact(results: dict[str, Any]) -> str:
 
 
 def frozen(results: dict[str, Any]) -> str:
-    """Frozen against fine-tuned, where both are there."""
-    rows = []
-    for by in ("image", "patient"):
-        pair = [results.get(f"resnet50v2-{kind}-{by}") for kind in ("frozen", "finetuned")]
-        if all(pair):
-            rows.append(f"| {by} | {' | '.join(share(one, 'official', 'accuracy') for one in pair)} |")
-    if not rows:
+    """Frozen against fine-tuned, where both are there, beside what the text says of them."""
+    kinds = [f"resnet50v2-{kind}" for kind in ("frozen", "finetuned")]
+    texts = [load_recipe(kind).published for kind in kinds]
+    first, last = (text.accuracy if text and text.accuracy else float("nan") for text in texts)
+    rows = [f"| published | {100 * first:.2f} % | {100 * last:.2f} % | {100 * (last - first):+.2f} |"]
+    for by, labels in product(("image", "patient"), PARTS):
+        pair = [results.get(f"{kind}-{by}") for kind in kinds]
+        if pair[0] is not None and pair[1] is not None:
+            gain = value(pair[1], labels, "accuracy") - value(pair[0], labels, "accuracy")
+            shares = " | ".join(share(one, labels, "accuracy") for one in pair)
+            rows.append(f"| by {by}, {labels} labels | {shares} | {100 * gain:+.2f} |")
+    if len(rows) == 1:
         return ""
-    head = ["## Frozen against fine-tuned", "", "ResNet50V2 as far as its third stage, the weights that were at hand."]
-    return "\n".join([*head, "", "| split by | frozen | fine-tuned |", "|---|---|---|", *rows])
+    head = """## Frozen against fine-tuned
+
+ResNet50V2 as far as its third stage, the weights that were at hand: a head on its features, and the same with that
+stage trained on for three epochs at a tenth of the rate, which falls to nothing."""
+    return "\n".join(
+        [head, "", "| split and labels | frozen | fine-tuned | gain, points |", "|---|---|---|---|", *rows]
+    )
 
 
 def errors(results: dict[str, Any]) -> str:
