@@ -254,10 +254,11 @@ def frozen(results: dict[str, Any]) -> str:
             rows.append(f"| by {by}, {labels} labels | {shares} | {100 * gain:+.2f} |")
     if len(rows) == 1:
         return ""
-    head = """## Frozen against fine-tuned
+    recipe = load_recipe(kinds[1])
+    head = f"""## Frozen against fine-tuned
 
 ResNet50V2 as far as its third stage, the weights that were at hand: a head on its features, and the same with that
-stage trained on for three epochs at a tenth of the rate, which falls to nothing."""
+stage trained on for {recipe.training.epochs - recipe.frozen_epochs} epochs at a lower rate, which falls to nothing."""
     return "\n".join(
         [head, "", "| split and labels | frozen | fine-tuned | gain, points |", "|---|---|---|---|", *rows]
     )
