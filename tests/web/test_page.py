@@ -312,6 +312,34 @@ def test_a_review_with_the_keyboard_alone(page, site):
     expect(page.locator("#page-review")).to_contain_text("Keyboard and the model")
 
 
+def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_again(page, site):
+    import httpx
+
+    judge_examples(page)
+    page.click("#to-review")
+    page.fill("#reviewer", "Second thoughts")
+    page.keyboard.press("Tab")
+    expect(page.locator("#page-review")).to_contain_text("0 of 32 cells answered")
+    page.forgiven.append("ERR_FAILED")
+    tries = []
+
+    def lose_the_first(route):
+        tries.append(route.request.post_data_json["answer"])
+        if len(tries) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/reviews", lose_the_first)
+    for key in ("d", "z", "n"):
+        page.keyboard.press(key)
+    expect(page.locator("body")).not_to_have_attribute("data-unsaved", "0")
+    expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
+    assert tries == ["unsure", "unsure", "withdrawn", "not_a_cell"]
+    kept = httpx.get(f"{site}/api/v1/reviews?reviewer=Second thoughts", trust_env=False).json()
+    assert [one["answer"] for one in kept] == ["not_a_cell"]
+
+
 def test_kept_pictures_are_reviewed_by_somebody_else(page):
     judge_files(page, sorted(EXAMPLES.glob("drawn_parasitized_ring_*.png"))[:3], 3)
     page.click("#to-review")

@@ -48,6 +48,8 @@ class Backbone(nn.Module):
         The module of `base` with which each level ends, up to the cut.
     width : int
         Number of features.
+    keeps_statistics : bool
+        Whether the base's norms stay as they are while it is trained, as those of pretrained weights do.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
@@ -68,7 +70,7 @@ class Backbone(nn.Module):
         self.hidden = nn.Sequential(*hidden)
         self.dropout = nn.Dropout(settings.dropout)
         self.head = nn.Linear(width, settings.outputs)
-        self._keeps_statistics = settings.weights != "none"
+        self.keeps_statistics = settings.weights != "none"
 
     def forward(self, cells: Tensor) -> Scores:
         """Score cells, float [N, 3, S, S], RGB in 0..1."""
@@ -106,7 +108,7 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """Switch to training; norms of pretrained weights keep their statistics, as in Keras' guide to fine-tuning."""
         super().train(mode)
-        if self._keeps_statistics:
+        if self.keeps_statistics:
             for module in self.base.modules():
                 if isinstance(module, _NORMS):
                     module.eval()

@@ -74,8 +74,8 @@ def train_head(
 ) -> list[float]:
     """Train the head for the recipe's frozen epochs, in place, and write `frozen_metrics.csv`.
 
-    The head sees features standardised by those of the undisturbed cells to be trained on. The learning rate is the
-    recipe's; seeds, batches and disturbances depend on the seed and the epoch alone.
+    On a pretrained base the head sees features standardised by those of the undisturbed cells to be trained on. The
+    learning rate is the recipe's; seeds, batches and disturbances depend on the seed and the epoch alone.
 
     Returns
     -------
@@ -86,7 +86,8 @@ def train_head(
     network.to(device).eval()
     started = time.perf_counter()
     clean = _features(network, recipe, cells, device, say)
-    network.standardise.measure(clean[: len(cells.train)])
+    if network.keeps_statistics:  # else the norms will change the features' range as soon as the base is trained
+        network.standardise.measure(clean[: len(cells.train)])
     parameters = network.head_parameters()
     settings = recipe.optimiser
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}.get(settings.name)

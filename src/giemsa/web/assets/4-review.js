@@ -36,12 +36,18 @@
   const answered = (cell) => state.answers.get(cell.sha256);
   const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-  /** Show the answer at once, and send it until it is acknowledged; what is not yet, is said. */
-  async function send(cell, answer) {
+  /** Show the answer at once, and send it until it is acknowledged, one after another: of two to a cell the later counts. */
+  let sending = Promise.resolve();
+  function send(cell, answer) {
     state.unsaved += 1;
     renderSaved();
     const review = { key: newKey(), reviewer: state.reviewer, image: cell.image, image_sha256: cell.sha256, model_sha256: window.giemsa.cells.model.sha256,
       verdict: cell.verdict, p_parasitized: cell.p_parasitized, answer };
+    sending = sending.then(() => deliver(review));
+  }
+
+  /** What is not acknowledged yet, is said. */
+  async function deliver(review) {
     for (let attempt = 0; ; attempt += 1) {
       try { await post("/api/v1/reviews", review); trouble(""); break; } catch (error) {
         if (error.status && error.status < 500) { trouble(`This answer was not kept: ${error.message}.`); break; }
