@@ -9,6 +9,7 @@ from giemsa.lab.cells import (
     CellDataset,
     SeededShuffle,
     choose_targets,
+    judged_batch_size,
     ordered_loader,
     require_both_classes,
     training_loader,
@@ -78,7 +79,7 @@ def test_an_epoch_is_made_of_full_batches_unless_there_is_only_one(labels):
     dataset = CellDataset(np.zeros((6, 2, 2, 3), np.uint8), choose_targets(labels, LabelSettings()))
     assert [len(batch[0]) for batch in training_loader(dataset, np.arange(5), 2, seed=0)] == [2, 2]
     assert [len(batch[0]) for batch in training_loader(dataset, np.arange(5), 16, seed=0)] == [5]
-    assert [len(batch[0]) for batch in ordered_loader(dataset, np.arange(5), 2)] == [2, 2, 1]
+    assert [len(batch[0]) for batch in ordered_loader(dataset, np.arange(5), 724)] == [2, 2, 1]
 
 
 def test_what_is_there_is_said_in_a_sentence(world):
@@ -89,3 +90,8 @@ def test_what_is_there_is_said_in_a_sentence(world):
     assert said.startswith(f"{len(with_review.index):,} cells, ")
     assert said.endswith(f"; {int(with_review.labels.disputed.sum())} disputed labels.")
     assert read_labelled(world.root).describe().endswith("; no second reading.")
+
+
+@pytest.mark.parametrize(("size_px", "cells"), [(64, 256), (128, 64), (224, 20), (5000, 1)])
+def test_larger_cells_are_judged_fewer_at_once(size_px, cells):
+    assert judged_batch_size(size_px) == cells

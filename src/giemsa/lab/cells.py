@@ -136,6 +136,15 @@ def training_loader(dataset: CellDataset, rows: NDArray[np.intp], batch_size: in
     return DataLoader(dataset, sampler=batches, batch_size=None)
 
 
-def ordered_loader(dataset: CellDataset, rows: NDArray[np.intp], batch_size: int = 256) -> DataLoader[Batch]:
-    """Batches in the given order."""
-    return DataLoader(dataset, sampler=BatchSampler(rows.tolist(), batch_size, drop_last=False), batch_size=None)
+def ordered_loader(dataset: CellDataset, rows: NDArray[np.intp], size_px: int) -> DataLoader[Batch]:
+    """Batches in the given order, to be judged only."""
+    batches = BatchSampler(rows.tolist(), judged_batch_size(size_px), drop_last=False)
+    return DataLoader(dataset, sampler=batches, batch_size=None)
+
+
+def judged_batch_size(size_px: int) -> int:
+    """Count the cells of a side of `size_px` that are judged at once: as many pixels whatever the side.
+
+    A network's first maps of 256 cells at 224 px would take gigabytes.
+    """
+    return max(1, 256 * 64**2 // size_px**2)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from giemsa.errors import DataError, ModelError
 from giemsa.files import write_file
+from giemsa.lab.cells import judged_batch_size
 from giemsa.lab.training import predict_logits, to_rgb
 from giemsa.model import CONTRACT_VERSION
 
@@ -189,7 +190,8 @@ def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    found = [session.run(["logit"], {"cells": cells[start : start + 256]})[0] for start in range(0, len(cells), 256)]
+    size = judged_batch_size(cells.shape[1])
+    found = [session.run(["logit"], {"cells": cells[start : start + size]})[0] for start in range(0, len(cells), size)]
     return np.concatenate(found)
 
 

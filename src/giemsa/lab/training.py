@@ -37,7 +37,15 @@ from giemsa.errors import RunError
 from giemsa.files import replace_file, write_file
 from giemsa.lab.allocator import keep_freed_memory
 from giemsa.lab.augment import Augment
-from giemsa.lab.cells import CellDataset, Targets, choose_targets, ordered_loader, require_both_classes, training_loader
+from giemsa.lab.cells import (
+    CellDataset,
+    Targets,
+    choose_targets,
+    judged_batch_size,
+    ordered_loader,
+    require_both_classes,
+    training_loader,
+)
 from giemsa.lab.curves import EPOCH_METRICS, draw_training, read_run_metrics, write_metrics
 from giemsa.lab.networks import Scores, build_network, check_network, count_parameters
 from giemsa.lab.recipes import BackboneSettings
@@ -202,8 +210,9 @@ def predict_logits(network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[
     network.eval()
     out = [np.empty(0, np.float32)]
     with torch.inference_mode():
-        for start in range(0, len(rows), 256):
-            cells = torch.from_numpy(pixels[rows[start : start + 256]])
+        batch_size = judged_batch_size(pixels.shape[1])
+        for start in range(0, len(rows), batch_size):
+            cells = torch.from_numpy(pixels[rows[start : start + batch_size]])
             out.append(network(to_rgb(cells)).logit.numpy())
     return np.concatenate(out)
 
@@ -351,7 +360,7 @@ def _fit(
             trainer.fit(
                 module,
                 training_loader(dataset, used, recipe.training.batch_size, recipe.training.seed),
-                ordered_loader(dataset, validation) if len(validation) else None,
+                ordered_loader(dataset, validation, recipe.input_size_px) if len(validation) else None,
                 ckpt_path=_last_checkpoint(folder) if resume else None,
             )
         except SystemExit:  # what Lightning makes of an interruption
