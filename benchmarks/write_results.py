@@ -18,11 +18,12 @@ from giemsa.lab.recipes import load_recipe, recipe_names
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"compact-cnn-150": "compact-cnn-128"}
 WHY_NOT = {
-    "resnet50": "its ImageNet weights are on a hub that could not be reached; 25 million from scratch want a GPU",
-    "vgg19": "its ImageNet weights are on a hub that could not be reached; 20 million from scratch want a GPU",
-    "mobilenet": "its ImageNet weights are on a hub that could not be reached; tests run it with `--weights none`",
+    "default": "the embedded model's recipe, whose row is above",
+    "resnet50": "not measured here: its ImageNet weights are on a hub that could not be reached; 25 million from scratch want a GPU",
+    "vgg19": "not measured here: its ImageNet weights are on a hub that could not be reached; 20 million from scratch want a GPU",
+    "mobilenet": "not measured here: its ImageNet weights are on a hub that could not be reached; tests run it with `--weights none`",
 }
-NO_TIME = "it has not been trained to the end yet"
+NO_TIME = "not measured here: it has not been trained to the end yet"
 PARTS = ("official", "confirmed")
 
 
@@ -65,10 +66,7 @@ def accuracy_tables(results: dict[str, Any]) -> str:
         embedded = {"figures": json.loads(pooled.read_text(encoding="utf-8"))}
         parts.append(f"| the embedded model, cross-validated over all patients | none | {figures_of(embedded)} |")
     missing = [name for name in recipe_names() if f"{name}-image" not in results and f"{name}-patient" not in results]
-    parts += [
-        f"| `{name}` | {published(name)} | not measured here: {WHY_NOT.get(name, NO_TIME)} | | | | |"
-        for name in missing
-    ]
+    parts += [f"| `{name}` | {published(name)} | {WHY_NOT.get(name, NO_TIME)} | | | | |" for name in missing]
     parts += ["", "### Split at random, as published", "", *accuracy_table(results, "image")]
     parts.append("| the embedded model | none | not done: it would leak | | | | |")
     return "\n".join(parts)
@@ -86,7 +84,7 @@ def accuracy_table(results: dict[str, Any], by: str) -> list[str]:
         if one is not None:
             lines.append(f"| `{name}` | {published(name)} | {figures_of(one)} |")
         else:
-            lines.append(f"| `{name}` | {published(name)} | not measured here: {NO_TIME} | | | | |")
+            lines.append(f"| `{name}` | {published(name)} | {NO_TIME} | | | | |")
     return lines
 
 
