@@ -19,7 +19,7 @@ from giemsa.lab.allocator import keep_freed_memory
 from giemsa.lab.networks import build_network
 from giemsa.lab.recipes import load_recipe
 
-RECIPES = ("default", "two-block-cnn-64", "compact-cnn-128", "two-block-cnn-128", "sequential-cnn-224")
+RECIPES = ("default", "two-block-cnn-128", "sequential-cnn-224")
 ROUNDS = 3
 STEPS = 5
 
