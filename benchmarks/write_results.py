@@ -17,11 +17,12 @@ from giemsa.lab.recipes import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"compact-cnn-150": "compact-cnn-128"}
+HUB = "not measured here: its ImageNet weights are on a hub that could not be reached"
 WHY_NOT = {
     "default": "the embedded model's recipe, whose row is above",
-    "resnet50": "not measured here: its ImageNet weights are on a hub that could not be reached; 25 million from scratch want a GPU",
-    "vgg19": "not measured here: its ImageNet weights are on a hub that could not be reached; 20 million from scratch want a GPU",
-    "mobilenet": "not measured here: its ImageNet weights are on a hub that could not be reached; tests run it with `--weights none`",
+    "resnet50": f"{HUB}; 25 million from scratch want a GPU",
+    "vgg19": f"{HUB}; 20 million from scratch want a GPU",
+    "mobilenet": f"{HUB}; tests run it with `--weights none`",
 }
 NO_TIME = "not measured here: it has not been trained to the end yet"
 PARTS = ("official", "confirmed")

@@ -11,6 +11,7 @@ training.png         loss and accuracy over epochs
 model.onnx           the model, fp32, for `evaluate` and `classify`
 checkpoints/         what `--resume` goes on from
 tensorboard/         the same metrics for TensorBoard
+.lock                held while a process trains here
 """
 
 from __future__ import annotations
