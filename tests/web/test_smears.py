@@ -130,7 +130,8 @@ def test_each_field_is_told_as_it_is_read_and_cells_are_judged_meanwhile(client,
 def test_who_comes_when_it_is_full_is_told_when_to_come_again(serve, tiny_model, held):
     with serve(model=str(tiny_model)) as client:
         with client.stream("POST", PATH, files=files(*FIELDS), headers=LINES) as one:
-            next(one.iter_lines())
+            lines = one.iter_lines()  # kept: a connection is closed with the last reference to its lines
+            next(lines)
             with client.stream("POST", PATH, files=files(*FIELDS), headers=LINES) as two:
                 assert two.status_code == 200
                 refused = client.post(PATH, files=files(FIELDS[0]))
