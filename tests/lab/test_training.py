@@ -87,6 +87,19 @@ def test_training_reaches_a_good_accuracy_on_drawn_cells(half, quick_recipe, tmp
     assert above > 0.9  # the area under the ROC
 
 
+def test_a_network_that_answers_alike_to_every_cell_is_said_once(half, tmp_path, capsys):
+    changes = {"input_size_px": 32, "network.widths": [4, 4], "network.dense": [4], "training.epochs": 3}
+    recipe = load_recipe("two-block-cnn-64", changes)
+    train(recipe, half, tmp_path / "alive", threads=1)
+    assert "alike" not in capsys.readouterr().err
+    died = train(load_recipe("two-block-cnn-64", changes | {"optimiser.learning_rate": 10.0}), half, tmp_path / "dead")
+    assert np.ptp(predict_logits(died.load_network(), half.pixels, half.validation)) == 0
+    said = capsys.readouterr().err
+    assert said.count("answers alike to every cell") == 1
+    assert "after 1 epoch the network" in said
+    assert "optimiser.learning_rate" in said
+
+
 _DRIVER = """
 import sys
 from pathlib import Path

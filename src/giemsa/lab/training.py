@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import lightning
 import numpy as np
@@ -50,6 +50,7 @@ from giemsa.lab.curves import EPOCH_METRICS, draw_training, read_run_metrics, wr
 from giemsa.lab.networks import Scores, build_network, check_network, count_parameters
 from giemsa.lab.recipes import BackboneSettings
 from giemsa.lab.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS_KEPT = 2
 """A checkpoint that is being written when the process is killed may be lost; the one before it is whole."""
+_ALIKE: Final = 1e-4
+"""Logits of all validation cells within this: dead, since even a network at its random start spreads them more."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,8 @@ class CellTraining(lightning.LightningModule):
         self.average = AveragedModel(self.network, multi_avg_fn=_ema(recipe.training.ema_decay), use_buffers=True)
         self._augment = Augment(recipe.augmentation)
         self._steps_per_epoch = steps_per_epoch
+        self._judged: list[Tensor] = []
+        self._said_alike = False
 
     def kept_network(self) -> nn.Module:
         """Return the network whose weights are kept: the moving average, or the last where there is none."""
@@ -260,6 +265,18 @@ class CellTraining(lightning.LightningModule):
         self.log("validation_loss", _weighted_loss(logit, targets, weights), prog_bar=True, batch_size=len(cells))
         right = ((logit > 0) == (targets > 0.5)).float().mean()
         self.log("validation_accuracy", right, prog_bar=True, batch_size=len(cells))
+        self._judged.append(torch.stack(torch.aminmax(logit.float())))
+
+    def on_validation_epoch_end(self) -> None:
+        """Say once if the network answers alike to every cell: its activations have died, and it goes on in vain."""
+        judged = torch.cat(self._judged)
+        self._judged.clear()
+        if float(judged.max() - judged.min()) < _ALIKE and not self._said_alike:
+            self._said_alike = True
+            _say(
+                f"giemsa: after {counted(self.current_epoch + 1, 'epoch')} the network answers alike to every cell and "
+                "will hardly learn any more; try a lower optimiser.learning_rate or another training.seed"
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Lightning's signature
         """Step, then let the average follow."""
