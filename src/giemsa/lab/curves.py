@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from giemsa.files import replace_file
 
@@ -52,17 +53,18 @@ def read_run_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return series
 
 
-def draw_training(series: dict[str, list[tuple[int, float]]], title: str, path: Path) -> None:
-    """Draw loss and accuracy, training and validation."""
+def draw_training(series: dict[str, list[tuple[int, float]]], title: str, path: Path, *, disturbed: bool) -> None:
+    """Draw loss and accuracy, training (said to be of disturbed cells where it is) and validation."""
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for part, colour in (("train", TRAINING_COLOUR), ("validation", VALIDATION_COLOUR)):
                 pairs = series.get(f"{part}_{what}", [])
                 if pairs:
-                    label = "training, disturbed cells" if part == "train" else "validation"
+                    label = {"train": "training, disturbed cells" if disturbed else "training"}.get(part, part)
                     axes.plot(*zip(*pairs, strict=True), color=colour, marker="o", markersize=3, label=label)
             axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylabel(what)
             axes.grid(alpha=0.3)
             axes.legend(frameon=False)

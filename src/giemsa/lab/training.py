@@ -187,7 +187,8 @@ def train(
             device, precision = str(trainer.strategy.root_device), str(trainer.precision)
             seconds, earlier = seconds + log.seconds, log.earlier_seconds
         save_weights(network, folder / "weights.safetensors")
-        draw_training(read_run_metrics(folder), recipe.name, folder / "training.png")
+        disturbed = not recipe.augmentation.is_off
+        draw_training(read_run_metrics(folder), recipe.name, folder / "training.png", disturbed=disturbed)
         record = replace(
             record,
             status="complete",

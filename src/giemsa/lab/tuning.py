@@ -27,6 +27,7 @@ import numpy as np
 import optuna
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import TrialState
 
 from giemsa.errors import OutputError, RecipeError, RunError, UsageError
@@ -414,6 +415,7 @@ def _draw_history(axis: Axes, study: optuna.Study, space: SearchSpace) -> None:
     best = np.minimum.accumulate(values) if space.minimise else np.maximum.accumulate(values)
     axis.plot(numbers, best, color="black", drawstyle="steps-post", label="best so far")
     axis.set_xlabel("trial")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylabel(f"{space.metric.replace('_', ' ')} ({'less' if space.minimise else 'more'} is better)")
     axis.set_title(f"Trials of {study.study_name}")
     axis.legend(frameon=False)
