@@ -82,26 +82,64 @@ def test_int8_is_quantised_per_channel_with_unsigned_activations(trained, half, 
     assert logit.shape == (8,)
 
 
-def test_int8_leaves_the_outer_layers_in_fp32_where_too_many_verdicts_change(trained, half, tmp_path, monkeypatch):
-    real, seen = export.run_onnx, []
+@pytest.fixture
+def export_worse(trained, half, tmp_path, monkeypatch):
+    """Export in int8 where the first `bad` ways of quantising give another verdict of every cell."""
 
-    def worse_at_first(path, cells):
-        seen.append(len([node for node in onnx.load(path).graph.node if node.op_type == "DequantizeLinear"]))
-        return real(path, cells) * (-1 if len(seen) == 1 else 1)
+    def make(bad):
+        real, seen = export.run_onnx, []
 
-    monkeypatch.setattr(export, "run_onnx", worse_at_first)
-    monkeypatch.setattr(export, "INT8_CHANGED_VERDICTS", 0.2)
-    path = tmp_path / "int8.onnx"
-    agreement = export_run(trained, path, calibration=CALIBRATION, int8=True,
-                           calibration_cells=half.pixels[half.train], comparison_cells=half.pixels)  # fmt: skip
-    assert len(seen) == 2
-    assert seen[1] < seen[0]
-    assert str(agreement).endswith("the first and the last layer are left in fp32")
-    graph = onnx.load(path).graph
+        def worse_at_first(path, cells):
+            seen.append(onnx.load(path).graph)
+            return real(path, cells) * (-1 if len(seen) <= bad else 1)
+
+        monkeypatch.setattr(export, "run_onnx", worse_at_first)
+        monkeypatch.setattr(export, "INT8_CHANGED_VERDICTS", 0.2)
+        path = tmp_path / "int8.onnx"
+        agreement = export_run(trained, path, calibration=CALIBRATION, int8=True,
+                               calibration_cells=half.pixels[half.train], comparison_cells=half.pixels)  # fmt: skip
+        assert len(seen) == bad + 1
+        return agreement, path
+
+    return make
+
+
+def dequantised(graph):
+    """Which inputs of convolutions are integers, the pixels' or activations' and the weights', by convolution."""
     made_by = {output: node.op_type for node in graph.node for output in node.output}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert made_by[convolutions[0].input[0]] != "DequantizeLinear"
-    assert any(made_by[node.input[0]] == "DequantizeLinear" for node in convolutions[1:])
+    return [
+        [made_by.get(name) == "DequantizeLinear" for name in node.input[:2]]
+        for node in graph.node
+        if node.op_type == "Conv"
+    ]
+
+
+def weight_bytes(graph):
+    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
+
+
+def test_int8_leaves_the_outer_layers_in_fp32_where_too_many_verdicts_change(export_worse):
+    agreement, path = export_worse(1)
+    assert str(agreement).endswith("the first and the last layer are left in fp32")
+    first, *inner, last = dequantised(onnx.load(path).graph)
+    assert not any(first)
+    assert not last[1]
+    assert all(all(each) for each in inner)
+
+
+def test_int8_keeps_weights_alone_where_that_is_not_enough(export_worse, exported, trained, half):
+    agreement, path = export_worse(2)
+    assert "only weights are in int8" in str(agreement)
+    graph = onnx.load(path).graph
+    assert not [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    first, *inner, last = dequantised(graph)
+    assert not any(first + last)
+    assert inner == [[False, True]] * len(inner)
+    assert weight_bytes(graph) < 0.5 * weight_bytes(onnx.load(exported[0]).graph)
+    found = open_model(path).run(half.pixels[:]).logit
+    expected = predict_logits(trained.load_network(), half.pixels, np.arange(len(half.pixels)))
+    assert 0 < agreement.largest_difference < 0.1
+    assert np.abs(found - expected).max() == pytest.approx(agreement.largest_difference)
 
 
 def test_int8_that_changes_verdicts_is_refused_and_not_written(trained, half, tmp_path):

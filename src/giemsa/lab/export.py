@@ -4,7 +4,8 @@ The graph follows the contract of `giemsa.model`: uint8 pixels in, scaling insid
 it) `evidence` out.
 int8 is static, QDQ, per channel, unsigned activations and signed weights: on CPUs with VNNI that is the fastest
 form, and it is calibrated on cells that were trained on and nothing else. Weights have 7 bits: on CPUs without VNNI
-two products of unsigned by signed 8 bits are added in 16, and would saturate.
+two products of unsigned by signed 8 bits are added in 16, and would saturate. Where that changes too many verdicts,
+less is quantised, in the order of `INT8_WAYS`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
@@ -47,7 +48,16 @@ FP32_TOLERANCE = 1e-3
 """Largest difference of logits: fp32 sums in another order, amplified by a dozen layers."""
 INT8_CHANGED_VERDICTS = 0.002
 """Largest part of verdicts that may change."""
+INT8_WAYS: Final = {
+    "all": "",
+    # They have few weights and bear most of the error: the pixels' steps, and the logit's.
+    "inner": "the first and the last layer are left in fp32",
+    # A dense layer's few ranges are of thousands of activations, of which one cell may have others than those seen.
+    "weights": "only weights are in int8, those of the first and the last layer aside: small, but no faster than fp32",
+}
+"""What is quantised, and what is said of it; the first that changes few enough verdicts is written."""
 CALIBRATION_CELLS = 1024
+_LAYERS: Final = ("Conv", "Gemm", "MatMul")
 NO_EVIDENCE = "none: the network does not end in a map that the logit is the mean of; giemsa explain gives Grad-CAM"
 """What the card says of a network that ends in dense layers."""
 
@@ -64,21 +74,21 @@ class Agreement:
         Of logits.
     changed_verdicts : float
         Part of the cells whose verdict differs at the model's threshold.
-    outer_layers_in_fp32 : bool
-        Whether an int8 model's first and last layers are not quantised, since too many verdicts changed otherwise.
+    left_in_fp32 : str
+        What of an int8 model is not quantised, since too many verdicts changed otherwise; empty where all is.
     """
 
     cells: int
     largest_difference: float
     mean_difference: float
     changed_verdicts: float
-    outer_layers_in_fp32: bool = False
+    left_in_fp32: str = ""
 
     def __str__(self) -> str:
         return (
             f"{self.cells} cells compared with PyTorch: {self.changed_verdicts:.3%} of verdicts differ, "
             f"logits by {self.mean_difference:.2g} on average and {self.largest_difference:.2g} at most"
-            + ("; the first and the last layer are left in fp32" if self.outer_layers_in_fp32 else "")
+            + (f"; {self.left_in_fp32}" if self.left_in_fp32 else "")
         )
 
 
@@ -127,18 +137,20 @@ def export_run(
         path = Path(scratch) / "fp32.onnx"
         _write_graph(network, size, path)
         content = metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size))
-        # The outermost layers have few weights and bear most of the error: the pixels' steps, and the logit's.
-        for outer_layers in (True, False) if int8 else (True,):
-            written = path
-            if int8 and calibration_cells is not None:
-                written = _quantise(path, calibration_cells, outer_layers=outer_layers)
-            _write_metadata(written, content)
-            agreement = compare(expected, run_onnx(written, comparison_cells), calibration)
-            if not int8 or agreement.changed_verdicts <= INT8_CHANGED_VERDICTS:
-                break
-        agreement = replace(agreement, outer_layers_in_fp32=int8 and not outer_layers)
+        if not int8 or calibration_cells is None:
+            _write_metadata(path, content)
+            agreement = compare(expected, run_onnx(path, comparison_cells), calibration)
+        else:
+            fp32 = _prepared(path)
+            for way, said in INT8_WAYS.items():
+                path = _quantise(fp32, calibration_cells, way)
+                _write_metadata(path, content)
+                agreement = compare(expected, run_onnx(path, comparison_cells), calibration)
+                agreement = replace(agreement, left_in_fp32=said)
+                if agreement.changed_verdicts <= INT8_CHANGED_VERDICTS:
+                    break
         _refuse_disagreement(agreement, int8=int8)
-        write_file(output, written.read_bytes())
+        write_file(output, path.read_bytes())
     return agreement
 
 
@@ -249,12 +261,23 @@ def _write_graph(network: nn.Module, size: int, path: Path) -> None:
         )
 
 
-def _quantise(path: Path, cells: NDArray[np.uint8], *, outer_layers: bool) -> Path:
-    prepared, quantised = path.with_name("prepared.onnx"), path.with_name("int8.onnx")
+def _prepared(path: Path) -> Path:
+    """Infer shapes and fold constants, as the quantiser expects."""
+    prepared = path.with_name("prepared.onnx")
     with _silent("root"):
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+def _quantise(fp32: Path, cells: NDArray[np.uint8], way: str) -> Path:
+    """Write a quantised model beside the fp32 one."""
+    quantised = fp32.with_name("int8.onnx")
+    if way == "weights":
+        _quantise_weights(fp32, quantised, left_out=_outer_layers(fp32))
+        return quantised
+    with _silent("root"):
         quantize_static(
-            prepared,
+            fp32,
             quantised,
             _Cells(cells[:CALIBRATION_CELLS]),
             quant_format=QuantFormat.QDQ,
@@ -263,9 +286,37 @@ def _quantise(path: Path, cells: NDArray[np.uint8], *, outer_layers: bool) -> Pa
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=True,
-            nodes_to_exclude=_outside_of_layers(prepared) + ([] if outer_layers else _outer_layers(prepared)),
+            nodes_to_exclude=_outside_of_layers(fp32) + (_outer_layers(fp32) if way == "inner" else []),
         )
     return quantised
+
+
+def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> None:
+    """Keep weights as 8 bits and a scale an output channel; they are made floats again as the model is loaded."""
+    model = onnx.load(fp32)
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    restored = []
+    for node in graph.node:
+        if node.op_type not in _LAYERS or node.name in left_out or node.input[1] not in weights:
+            continue
+        tensor = weights[node.input[1]]
+        values = onnx.numpy_helper.to_array(tensor)
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        axis = 0 if node.op_type == "Conv" or transposed else values.ndim - 1
+        others = tuple(other for other in range(values.ndim) if other != axis)
+        scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, np.finfo(np.float32).tiny)
+        steps = np.rint(values / scale).astype(np.int8)
+        names = [f"{tensor.name}_int8", f"{tensor.name}_scale"]
+        restored.append(onnx.helper.make_node("DequantizeLinear", names, [tensor.name], axis=axis))
+        graph.initializer.remove(tensor)
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(array, name) for array, name in zip((steps, scale.ravel()), names, strict=True)
+        )
+    everything = [*restored, *graph.node]
+    del graph.node[:]
+    graph.node.extend(everything)
+    onnx.save(model, quantised)
 
 
 def _outside_of_layers(path: Path) -> list[str]:
@@ -280,7 +331,7 @@ def _outside_of_layers(path: Path) -> list[str]:
 
 def _outer_layers(path: Path) -> list[str]:
     """Name the first layer and the last one."""
-    layers = [node.name for node in onnx.load(path).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    layers = [node.name for node in onnx.load(path).graph.node if node.op_type in _LAYERS]
     return [layers[0], layers[-1]]
 
 
