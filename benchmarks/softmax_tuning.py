@@ -10,6 +10,7 @@ and a fifth of its training patients validates the trials. Stopped, it goes on f
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -42,7 +43,10 @@ def main() -> None:
          str(args.threads), "--output", str(folder), "--resume"],
         check=True,
     )  # fmt: skip
-    write_result("softmax_tuning", json.loads((folder / "study.json").read_text(encoding="utf-8")))
+    with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    write_result("softmax_tuning", study | {"table": table})
 
 
 def inner_split(data: Path, reviewed: Path, outer: Path) -> Split:

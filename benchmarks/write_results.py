@@ -39,6 +39,7 @@ def main() -> None:
         cost_table(results),
         compact(results),
         frozen(results),
+        tuned(),
         errors(results),
         commands(results),
     ]))  # fmt: skip
@@ -262,6 +263,38 @@ stage trained on for {recipe.training.epochs - recipe.frozen_epochs} epochs at a
     return "\n".join(
         [head, "", "| split and labels | frozen | fine-tuned | gain, points |", "|---|---|---|---|", *rows]
     )
+
+
+def tuned() -> str:
+    """Say how softmax-cnn's settings were found: its text says that they were tuned, and not to what."""
+    path = RESULTS / "softmax_tuning.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = sorted((row for row in found["table"] if row["validation_loss"]), key=lambda row: int(row["trial"]))
+    counts = " and ".join(f"{number} {state}" for state, number in found["trials"].items() if state != "running")
+    lines = [
+        "## How softmax-cnn was tuned",
+        "",
+        "The text says that batch size, rate and epochs were tuned, and not to what. `giemsa tune` searched them on the",
+        f"patients trained on of the split by patient, a fifth of them held back: {counts} trials, the best number "
+        f"{found['best']['number']}.",
+        "The recipe has its settings, the rate rounded; the patients of the tables above were not read.",
+        "(`python benchmarks/softmax_tuning.py`, space: `examples/softmax-space.toml`)",
+        "",
+        "| trial | batch size | rate | epochs | validation loss | ended |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ended = row["state"] if row["state"] == "complete" else f"{row['state']} after epoch {row['epochs_trained']}"
+        lines.append(
+            f"| {row['trial']} | {row['batch_size']} | {float(row['learning_rate']):.2g} | {row['epochs']} "
+            f"| {float(row['validation_loss']):.4f} | {ended} |"
+        )
+    if found["importance"]:
+        shares = ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in found["importance"].items())
+        lines += ["", f"Of the variance of the loss among complete trials (fANOVA): {shares}."]
+    return "\n".join(lines)
 
 
 def errors(results: dict[str, Any]) -> str:

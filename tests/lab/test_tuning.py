@@ -97,6 +97,7 @@ def test_a_study_leaves_a_table_figures_and_a_recipe_that_trains(texts, world, c
     assert recipe.optimiser.learning_rate == pytest.approx(float(best["learning_rate"]))
     assert recipe.training.batch_size == int(best["batch_size"])
     assert recipe.network.stem_width == max(1, round(4 * float(best["width"])))
+    assert int(best["epochs_trained"]) == recipe.training.epochs
     assert recipe.network.widths == (recipe.network.stem_width,)
     for name in ("history", "importance", "parallel"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -232,6 +233,7 @@ def test_a_hopeless_trial_is_pruned(texts, world, tmp_path, monkeypatch):
         (('keys = ["network.stem_width", "network.widths"]', 'keys = ["training.precision"]'), "cannot be multiplied"),
         (('keys = ["network.stem_width", "network.widths"]', 'keys = ["training.batch_size"]'), "both vary"),
         (('metric = "validation_loss"', 'metric = "test_loss"'), "metric"),
+        (("[parameters.learning_rate]", "[parameters.seconds]"), "'seconds' needs another name"),
         (('metric = "validation_loss"', 'metrics = "validation_loss"'), "no such key"),
         (("[parameters.learning_rate]", "[parameters.learning_rate"), "cannot be read"),
     ],
@@ -254,10 +256,12 @@ def test_a_choice_may_be_of_lists(texts):
     assert drawn.network.widths == (8,)
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
 def test_the_example_fits_the_default_recipe():
-    example = Path(__file__).parents[2] / "examples" / "space.toml"
     recipe = load_recipe("default")
-    space = read_space(example, recipe)
+    space = read_space(EXAMPLES / "space.toml", recipe)
     drawn = space.suggest(
         optuna.trial.FixedTrial(
             {"learning_rate": 1e-3, "batch_size": "48", "epochs": 5, "width": 0.5, "augmentation": 0.0}
@@ -266,6 +270,14 @@ def test_the_example_fits_the_default_recipe():
     )
     assert drawn.network.widths == (8, 20, 40)
     assert (drawn.training.batch_size, drawn.training.epochs, drawn.augmentation.stain) == (48, 5, 0.0)
+
+
+def test_the_space_of_softmax_cnn_fits_it():
+    recipe = load_recipe("softmax-cnn")
+    space = read_space(EXAMPLES / "softmax-space.toml", recipe)
+    drawn = space.suggest(optuna.trial.FixedTrial({"learning_rate": 2e-3, "batch_size": "64", "epochs": 9}), recipe)
+    assert (drawn.training.batch_size, drawn.training.epochs) == (64, 9)
+    assert drawn.optimiser.learning_rate == 2e-3
 
 
 def test_wrong_use_is_refused_before_any_work(texts, world, tmp_path, capsys):

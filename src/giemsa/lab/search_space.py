@@ -37,7 +37,7 @@ import hashlib
 import json
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 Metric = Literal["validation_loss", "validation_accuracy"]
+TABLE_COLUMNS: Final = ("trial", "state", "epochs_trained", "seconds")
+"""What a study's table says of a trial besides its figure and parameters, which cannot be called so."""
 Value = bool | int | float | str | tuple[int | float | str, ...]
 
 
@@ -141,6 +143,13 @@ class SearchSpace(_Part):
 
     metric: Metric = "validation_loss"
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> SearchSpace:
+        for name in self.parameters:
+            if name in (*TABLE_COLUMNS, *get_args(Metric)):
+                raise ValueError(f"the parameter {name!r} needs another name: the table of trials has such a column")
+        return self
 
     @property
     def minimise(self) -> bool:

@@ -33,6 +33,7 @@ from optuna.trial import TrialState
 from giemsa.errors import OutputError, RecipeError, RunError, UsageError
 from giemsa.files import replace_file, write_file
 from giemsa.lab.curves import read_run_metrics
+from giemsa.lab.search_space import TABLE_COLUMNS
 from giemsa.lab.training import train
 from giemsa.verdicts import DISCLAIMER
 
@@ -246,15 +247,15 @@ def write_results(
     write_file(folder / "study.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     with replace_file(folder / "trials.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("trial", "state", space.metric, "epochs", "seconds", *names))
+        writer.writerow((*TABLE_COLUMNS, space.metric, *names))
         for trial in study.trials:
             writer.writerow(
                 (
                     trial.number,
                     trial.state.name.lower(),
-                    "" if trial.value is None else repr(trial.value),
                     len(trial.intermediate_values),
                     trial.user_attrs.get("seconds", ""),
+                    "" if trial.value is None else repr(trial.value),
                     *(trial.params.get(name, "") for name in names),
                 )
             )
