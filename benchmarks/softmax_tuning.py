@@ -46,6 +46,7 @@ def main() -> None:
     with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    del study["command"]  # with the paths of this machine
     write_result("softmax_tuning", study | {"table": table})
 
 
