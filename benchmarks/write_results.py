@@ -227,7 +227,7 @@ def epoch_times(one: dict[str, Any], frozen_epochs: int) -> str:
 
 
 def compact(results: dict[str, Any]) -> str:
-    """Say what quantising the compact CNN gives."""
+    """Say what quantising the compact CNN gives, and what its larger form costs."""
     found = [results[key] for key in ("compact-cnn-128-image", "compact-cnn-128-patient") if key in results]
     said = []
     for one in found:
@@ -238,7 +238,18 @@ def compact(results: dict[str, Any]) -> str:
             )
         elif int8:
             said.append(f"- int8, split by {one['by']}: refused: {int8['refused']}")
-    return "\n".join(["## The compact CNN in int8", "", *said]) if said else ""
+    larger = [
+        (by, results.get(f"compact-cnn-128-{by}"), results.get(f"compact-cnn-150-{by}")) for by in ("image", "patient")
+    ]
+    for by, small, large in larger:
+        if small is not None and large is not None:
+            said.append(
+                f"- 150 px and ten epochs, which the text gave up for their memory and time, split by {by}: "
+                f"{epoch_times(large, 0)} an epoch and {large['peak_bytes'] / 2**20:,.0f} MiB instead of "
+                f"{epoch_times(small, 0)} and {small['peak_bytes'] / 2**20:,.0f} MiB, for an accuracy of "
+                f"{share(large, 'official', 'accuracy')} instead of {share(small, 'official', 'accuracy')}."
+            )
+    return "\n".join(["## The compact CNN: small, and larger", "", *said]) if said else ""
 
 
 def frozen(results: dict[str, Any]) -> str:
