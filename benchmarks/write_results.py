@@ -290,7 +290,7 @@ def tuned() -> str:
         "The text says that batch size, rate and epochs were tuned, and not to what. `giemsa tune` searched them on the",
         f"patients trained on of the split by patient, a fifth of them held back: {counts} trials, the best number "
         f"{found['best']['number']}.",
-        "The recipe has its settings, the rate rounded; the patients of the tables above were not read.",
+        "The recipe has its settings, the rate rounded; the patients that the split by patient holds back were not read.",
         "(`python benchmarks/softmax_tuning.py`, space: `examples/softmax-space.toml`)",
         "",
         "| trial | batch size | rate | epochs | validation loss | ended |",
