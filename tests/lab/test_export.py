@@ -104,14 +104,10 @@ def export_worse(trained, half, tmp_path, monkeypatch):
     return make
 
 
-def dequantised(graph):
-    """Which inputs of convolutions are integers, the pixels' or activations' and the weights', by convolution."""
+def origins(graph):
+    """What makes the inputs of each convolution, its activations and its weights; None where the file holds them."""
     made_by = {output: node.op_type for node in graph.node for output in node.output}
-    return [
-        [made_by.get(name) == "DequantizeLinear" for name in node.input[:2]]
-        for node in graph.node
-        if node.op_type == "Conv"
-    ]
+    return [[made_by.get(name) for name in node.input[:2]] for node in graph.node if node.op_type == "Conv"]
 
 
 def weight_bytes(graph):
@@ -121,10 +117,10 @@ def weight_bytes(graph):
 def test_int8_leaves_the_outer_layers_in_fp32_where_too_many_verdicts_change(export_worse):
     agreement, path = export_worse(1)
     assert str(agreement).endswith("the first and the last layer are left in fp32")
-    first, *inner, last = dequantised(onnx.load(path).graph)
-    assert not any(first)
-    assert not last[1]
-    assert all(all(each) for each in inner)
+    first, *inner, last = origins(onnx.load(path).graph)
+    assert first[0] != "DequantizeLinear"
+    assert first[1] is last[1] is None
+    assert inner == [["DequantizeLinear"] * 2] * len(inner)
 
 
 def test_int8_keeps_weights_alone_where_that_is_not_enough(export_worse, exported, trained, half):
@@ -132,9 +128,9 @@ def test_int8_keeps_weights_alone_where_that_is_not_enough(export_worse, exporte
     assert "only weights are in int8" in str(agreement)
     graph = onnx.load(path).graph
     assert not [node for node in graph.node if node.op_type == "QuantizeLinear"]
-    first, *inner, last = dequantised(graph)
-    assert not any(first + last)
-    assert inner == [[False, True]] * len(inner)
+    first, *inner, last = origins(graph)
+    assert first[1] is last[1] is None
+    assert {weights for _, weights in inner} == {"Mul"}
     assert weight_bytes(graph) < 0.5 * weight_bytes(onnx.load(exported[0]).graph)
     found = open_model(path).run(half.pixels[:]).logit
     expected = predict_logits(trained.load_network(), half.pixels, np.arange(len(half.pixels)))

@@ -292,7 +292,11 @@ def _quantise(fp32: Path, cells: NDArray[np.uint8], way: str) -> Path:
 
 
 def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> None:
-    """Keep weights as 8 bits and a scale an output channel; they are made floats again as the model is loaded."""
+    """Keep weights as 8 bits and a scale an output channel.
+
+    A cast and a product make floats of them: ONNX Runtime computes these once, as it loads the model, whereas it would
+    leave a DequantizeLinear for each run.
+    """
     model = onnx.load(fp32)
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -300,18 +304,21 @@ def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> No
     for node in graph.node:
         if node.op_type not in _LAYERS or node.name in left_out or node.input[1] not in weights:
             continue
-        tensor = weights[node.input[1]]
+        tensor = weights.pop(node.input[1])
         values = onnx.numpy_helper.to_array(tensor)
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         axis = 0 if node.op_type == "Conv" or transposed else values.ndim - 1
         others = tuple(other for other in range(values.ndim) if other != axis)
         scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, np.finfo(np.float32).tiny)
         steps = np.rint(values / scale).astype(np.int8)
-        names = [f"{tensor.name}_int8", f"{tensor.name}_scale"]
-        restored.append(onnx.helper.make_node("DequantizeLinear", names, [tensor.name], axis=axis))
+        kept, cast, scales = (f"{tensor.name}_{what}" for what in ("int8", "float", "scale"))
+        restored += [
+            onnx.helper.make_node("Cast", [kept], [cast], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Mul", [cast, scales], [tensor.name]),
+        ]
         graph.initializer.remove(tensor)
         graph.initializer.extend(
-            onnx.numpy_helper.from_array(array, name) for array, name in zip((steps, scale.ravel()), names, strict=True)
+            [onnx.numpy_helper.from_array(steps, kept), onnx.numpy_helper.from_array(scale, scales)]
         )
     everything = [*restored, *graph.node]
     del graph.node[:]
