@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,6 +15,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 SHARED = Path(os.environ.get("GIEMSA_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_configure():
+    """Let processes that the tests start be interrupted: those of a suite run in the background would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
