@@ -117,8 +117,8 @@ def test_drawn_examples_in_one_click_with_those_to_look_at_first(page):
     infected = sum("parasitized" in word for word in words)
     assert infected > 10
     assert all("parasitized" in word for word in words[:infected])
-    assert page.locator('[data-total="all"] b').inner_text() == "32"
-    assert page.locator('[data-total="parasitized"] b').inner_text() == str(infected)
+    expect(page.locator('[data-total="all"] b')).to_have_text("32")
+    expect(page.locator('[data-total="parasitized"] b')).to_have_text(str(infected))
     expect(page.locator("footer")).to_contain_text("no diagnosis without a qualified professional")
     expect(page.locator("footer")).to_be_in_viewport()
     shot(page, "web-cells")
@@ -169,10 +169,11 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
     for one in cells:
         (tmp_path / one["image"]).write_bytes(b"x")
     judge_files(page, sorted(tmp_path.glob("*.png")), 3)
-    shown = page.locator("#grid .cell").all_inner_texts()
-    assert [text for text in shown if "indeterminate" in text and "0.51" in text and "too near" in text] == shown[:1]
-    assert "not a cell" in shown[1]
-    assert "unlike any red cell" in shown[1]
+    shown = page.locator("#grid .cell")
+    expect(shown).to_have_count(3)
+    for place, words in enumerate((("indeterminate", "0.51", "too near"), ("not a cell", "unlike any red cell"))):
+        for word in words:
+            expect(shown.nth(place)).to_contain_text(word)  # not innerText: cells out of view have none yet
     expect(page.locator('[data-total="indeterminate"] b')).to_have_text("1")
     expect(page.locator('[data-total="not_a_cell"] b')).to_have_text("1")
     report = saved(page, lambda: page.click("#save-report"))
@@ -254,7 +255,7 @@ def test_a_thousand_cells(page, tmp_path, make_zip):
     assert len([text for text in said if "of 1,000 cells read" in text]) > 3
     assert said[-1] == "1,000 of 1,000 cells read"
     expect(page.locator("#grid .cell")).to_have_count(1_000)
-    assert page.locator('[data-total="all"] b').inner_text() == "1,000"
+    expect(page.locator('[data-total="all"] b')).to_have_text("1,000")
     page.fill("#find", "0999")
     expect(page.locator("#grid .cell")).to_have_count(1)
 
@@ -400,7 +401,7 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     expect(headline).to_contain_text("95 %")
     before = headline.inner_text()
     expect(page.locator("#smear-live .left-out")).to_contain_text("broken.jpg")
-    numbers = [float(text) for text in page.locator("#smear-live .cell b").all_inner_texts()]
+    numbers = [float(text) for text in page.locator("#smear-live .cell b").all_text_contents()]
     assert numbers == sorted(numbers, reverse=True)
     for key in ("ArrowRight", "c", "r", "r", "u"):
         page.keyboard.press(key)
@@ -451,8 +452,8 @@ def test_a_smears_report_carries_what_was_decided(page, browser, tmp_path):
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(report.as_uri())
     expect(opened.locator("h1")).to_have_text("Smear of P </script> <1>")
-    assert opened.locator("#headline").inner_text() == headline
-    assert opened.locator("#progress").inner_text() == progress
+    expect(opened.locator("#headline")).to_have_text(headline)
+    expect(opened.locator("#progress")).to_have_text(progress)
     opened.keyboard.press("c")  # the first again, which had been confirmed
     opened.keyboard.press("c")  # and the second, which had been rejected
     expect(opened.locator("#progress")).to_contain_text("3 confirmed, 0 rejected")
