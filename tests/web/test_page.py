@@ -318,6 +318,7 @@ def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_ag
 
     judge_examples(page)
     page.click("#to-review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
     page.fill("#reviewer", "Second thoughts")
     page.keyboard.press("Tab")
     expect(page.locator("#page-review")).to_contain_text("0 of 32 cells answered")
@@ -344,9 +345,11 @@ def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_ag
 def test_kept_pictures_are_reviewed_by_somebody_else(page):
     judge_files(page, sorted(EXAMPLES.glob("drawn_parasitized_ring_*.png"))[:3], 3)
     page.click("#to-review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
     page.click("#keep")
     expect(page.locator("#take")).to_contain_text("(3)")
     page.reload()
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
     page.fill("#reviewer", "Somebody else")
     page.keyboard.press("Tab")
     page.click("#take")
@@ -361,11 +364,13 @@ def test_kept_pictures_can_be_removed(page, site):
 
     judge_files(page, sorted(EXAMPLES.glob("drawn_uninfected_torn_*.png"))[:3], 3)
     page.click("#to-review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
     page.click("#keep")
+    rows = page.locator("#kept li")
+    expect(rows.filter(has_text="torn")).to_have_count(3)  # kept by now, so that nothing is drawn anew
     page.locator("#kept summary").focus()
     page.keyboard.press("Enter")
-    rows = page.locator("#kept li")
-    expect(rows.filter(has_text="torn")).to_have_count(3)
+    expect(rows.first).to_be_visible()
     assert violations(page) == []
     before = rows.count()
     rows.filter(has_text="torn").first.locator("button").click()
