@@ -179,11 +179,10 @@ def cost_table(results: dict[str, Any]) -> str:
         one = results.get(f"{name}-patient") or results[f"{name}-image"]
         recipe = load_recipe(VARIANTS.get(name, name))
         size = 150 if name == "compact-cnn-150" else recipe.input_size_px
-        peak = "not measured" if one["peak_bytes"] is None else f"{one['peak_bytes'] / 2**20:,.0f} MiB"
         lines.append(
             f"| `{name}` | {size} | {one['parameters']:,} | {one['onnx_bytes'] / 1e6:.2f} MB "
             f"| {one['timings']['seconds']:,.0f} s | {epoch_times(one, recipe.frozen_epochs)} "
-            f"| {one.get('precision', '32-true')} | {one['threads']} | {peak} |"
+            f"| {one.get('precision', '32-true')} | {one['threads']} | {peak(one)} |"
         )
     machine = next(iter(results.values()))["machine"] if results else None
     if machine is None:
@@ -214,10 +213,15 @@ def step_table() -> list[str]:
     ]
     for name, ways in found["recipes"].items():
         times = [f"{ways[way]['seconds_per_step']['median']:.2f} s" for way in ("plain", "kept")]
-        peaks = [f"{ways[way]['peak_bytes'] / 2**20:,.0f} MiB" for way in ("plain", "kept")]
+        peaks = [peak(ways[way]) for way in ("plain", "kept")]
         cells = load_recipe(name).training.batch_size
         lines.append(f"| `{name}` | {cells} | {' | '.join(times)} | {' | '.join(peaks)} |")
     return lines
+
+
+def peak(one: dict[str, Any]) -> str:
+    """Write a peak of memory."""
+    return "not measured" if one["peak_bytes"] is None else f"{one['peak_bytes'] / 2**20:,.0f} MiB"
 
 
 def epoch_times(one: dict[str, Any], frozen_epochs: int) -> str:
@@ -241,16 +245,14 @@ def compact(results: dict[str, Any]) -> str:
             )
         elif int8:
             said.append(f"- int8, split by {one['by']}: refused: {int8['refused']}")
-    larger = [
-        (by, results.get(f"compact-cnn-128-{by}"), results.get(f"compact-cnn-150-{by}")) for by in ("image", "patient")
-    ]
-    for by, small, large in larger:
+    for by in ("image", "patient"):
+        small, large = (results.get(f"compact-cnn-{size}-{by}") for size in (128, 150))
         if small is not None and large is not None:
             said.append(
                 f"- 150 px and ten epochs, which the text gave up for their memory and time, split by {by}: "
-                f"{epoch_times(large, 0)} an epoch and {large['peak_bytes'] / 2**20:,.0f} MiB instead of "
-                f"{epoch_times(small, 0)} and {small['peak_bytes'] / 2**20:,.0f} MiB, for an accuracy of "
-                f"{share(large, 'official', 'accuracy')} instead of {share(small, 'official', 'accuracy')}."
+                f"{epoch_times(large, 0)} an epoch and {peak(large)} instead of {epoch_times(small, 0)} and "
+                f"{peak(small)}, for an accuracy of {share(large, 'official', 'accuracy')} instead of "
+                f"{share(small, 'official', 'accuracy')}."
             )
     return "\n".join(["## The compact CNN: small, and larger", "", *said]) if said else ""
 
@@ -285,7 +287,7 @@ def tuned() -> str:
     if not path.is_file():
         return ""
     found = json.loads(path.read_text(encoding="utf-8"))
-    rows = sorted((row for row in found["table"] if row["validation_loss"]), key=lambda row: int(row["trial"]))
+    rows = [row for row in found["table"] if row["validation_loss"]]
     counts = " and ".join(f"{number} {state}" for state, number in found["trials"].items() if state != "running")
     lines = [
         "## How softmax-cnn was tuned",
