@@ -137,16 +137,18 @@ def export_run(
         path = Path(scratch) / "fp32.onnx"
         _write_graph(network, size, path)
         content = metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size))
-        if not int8 or calibration_cells is None:
+
+        def finished(path: Path, left_in_fp32: str = "") -> Agreement:
             _write_metadata(path, content)
-            agreement = compare(expected, run_onnx(path, comparison_cells), calibration)
+            return replace(compare(expected, run_onnx(path, comparison_cells), calibration), left_in_fp32=left_in_fp32)
+
+        if not int8 or calibration_cells is None:
+            agreement = finished(path)
         else:
             fp32 = _prepared(path)
             for way, said in INT8_WAYS.items():
                 path = _quantise(fp32, calibration_cells, way)
-                _write_metadata(path, content)
-                agreement = compare(expected, run_onnx(path, comparison_cells), calibration)
-                agreement = replace(agreement, left_in_fp32=said)
+                agreement = finished(path, said)
                 if agreement.changed_verdicts <= INT8_CHANGED_VERDICTS:
                     break
         _refuse_disagreement(agreement, int8=int8)
