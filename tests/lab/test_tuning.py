@@ -244,6 +244,7 @@ def test_a_wrong_space_is_refused_in_one_sentence(texts, change, message):
     with pytest.raises(RecipeError, match=message) as refused:
         read_space(texts / "space.toml", load_recipe(texts / "quick.toml"))
     assert "space.toml" in str(refused.value)
+    assert ": :" not in str(refused.value)
 
 
 def test_a_choice_may_be_of_lists(texts):

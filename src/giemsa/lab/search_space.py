@@ -192,7 +192,8 @@ def read_space(path: Path, recipe: Recipe) -> SearchSpace:
         reason = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             reason = "there is no such key"
-        raise RecipeError(f"{path}: {place}: {reason}; see `giemsa tune --help` for an example") from None
+        said = ": ".join(filter(None, (str(path), place, reason)))
+        raise RecipeError(f"{said}; see `giemsa tune --help` for an example") from None
     _check_keys(space, recipe, path)
     _check_ends(space, recipe, path)
     return space
