@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def page(browser, site, request):
     context.close()
     assert not [said for said in complaints if not any(word in said for word in page.forgiven)]
     assert not strangers
+
+
+def come_between(page, addresses, answer):
+    """Answer in the server's place, and load the page anew: one that is there already may still ask past this."""
+    page.route(addresses, answer)
+    page.reload()
 
 
 def judge_examples(page, count=32):
@@ -165,7 +172,8 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
     words = {"name": "m", "sha256": "b" * 64, "threshold": 0.5, "provider": "CPU", "giemsa": "1"}
     said = [{"judged": 0, "of": 3, "model": words}, {"judged": 3, "of": 3, "cells": cells}]
     body = "".join(json.dumps(line) + "\n" for line in said)
-    page.route("**/api/v1/cells?**", lambda route: route.fulfill(body=body, content_type="application/x-ndjson"))
+    answer = {"body": body, "content_type": "application/x-ndjson"}
+    come_between(page, "**/api/v1/cells?**", lambda route: route.fulfill(**answer))
     for one in cells:
         (tmp_path / one["image"]).write_bytes(b"x")
     judge_files(page, sorted(tmp_path.glob("*.png")), 3)
@@ -288,16 +296,28 @@ def test_the_threshold_moves_the_figures(page):
     shot(page, "web-model")
 
 
-def test_a_review_with_the_keyboard_alone(page, site):
-    import httpx
-
+def begin_review(page, name):
     judge_examples(page)
     page.click("#to-review")
     expect(page.locator("body")).to_have_attribute("data-review", "ready")
-    expect(page.locator("#page-review .answers")).to_be_visible()
-    page.fill("#reviewer", "Keyboard")
+    page.fill("#reviewer", name)
     page.keyboard.press("Tab")
     expect(page.locator("#page-review")).to_contain_text("0 of 32 cells answered")
+
+
+@contextmanager
+def drawn_anew(page):
+    """Go on when the review has been drawn another time."""
+    page.evaluate("() => document.getElementById('review-body').firstChild.classList.add('drawn-before')")
+    yield
+    expect(page.locator(".drawn-before")).to_have_count(0)
+
+
+def test_a_review_with_the_keyboard_alone(page, site):
+    import httpx
+
+    begin_review(page, "Keyboard")
+    expect(page.locator("#page-review .answers")).to_be_visible()
     for key in ("p", "u", "d"):
         page.keyboard.press(key)
     expect(page.locator("#page-review")).to_contain_text("3 of 32 cells answered")
@@ -316,12 +336,6 @@ def test_a_review_with_the_keyboard_alone(page, site):
 def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_again(page, site):
     import httpx
 
-    judge_examples(page)
-    page.click("#to-review")
-    expect(page.locator("body")).to_have_attribute("data-review", "ready")
-    page.fill("#reviewer", "Second thoughts")
-    page.keyboard.press("Tab")
-    expect(page.locator("#page-review")).to_contain_text("0 of 32 cells answered")
     page.forgiven.append("ERR_FAILED")
     tries = []
 
@@ -332,7 +346,8 @@ def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_ag
         else:
             route.continue_()
 
-    page.route("**/api/v1/reviews", lose_the_first)
+    come_between(page, "**/api/v1/reviews", lose_the_first)
+    begin_review(page, "Second thoughts")
     for key in ("d", "z", "n"):
         page.keyboard.press(key)
     expect(page.locator("body")).not_to_have_attribute("data-unsaved", "0")
@@ -340,6 +355,48 @@ def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_ag
     assert tries == ["unsure", "unsure", "withdrawn", "not_a_cell"]
     kept = httpx.get(f"{site}/api/v1/reviews?reviewer=Second thoughts", trust_env=False).json()
     assert [one["answer"] for one in kept] == ["not_a_cell"]
+
+
+def test_answers_given_while_older_ones_are_read_count(page):
+    """Who goes on before the server has told of earlier answers loses neither the new ones nor the place."""
+    held, sent = [], []
+
+    def hold(route):
+        if "Quick" in route.request.url and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    come_between(page, "**/api/v1/reviews?reviewer=**", hold)
+    page.on("request", lambda asked: sent.append(asked.post_data_json) if asked.url.endswith("/reviews") else None)
+    begin_review(page, "Quick")
+    for key in ("p", "u", "z"):
+        page.keyboard.press(key)
+    expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
+    assert [one["answer"] for one in sent] == ["parasitized", "uninfected", "withdrawn"]
+    with drawn_anew(page):
+        held[0].fulfill(json=[{"image_sha256": one["image_sha256"], "answer": "unsure"} for one in sent])
+    expect(page.locator("#page-review")).to_contain_text("1 of 32 cells answered")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator('[data-answer="parasitized"]')).to_have_attribute("aria-pressed", "true")
+
+
+def test_what_has_the_focus_keeps_it_when_the_review_is_drawn_anew(page):
+    def focused():
+        return page.evaluate("document.activeElement.dataset.answer || document.activeElement.id")
+
+    begin_review(page, "Keys")
+    page.locator('[data-answer="uninfected"]').focus()
+    for answered in ("1 of 32", "2 of 32"):
+        page.keyboard.press("Enter")
+        expect(page.locator("#page-review")).to_contain_text(f"{answered} cells answered")
+        assert focused() == "uninfected"
+    page.locator("#reviewer").focus()
+    page.keyboard.type(" of somebody")
+    with drawn_anew(page):
+        page.evaluate("giemsa.show('/review', false)")  # as when the data come late
+    assert focused() == "reviewer"
+    expect(page.locator("#reviewer")).to_have_value("Keys of somebody")
 
 
 def test_kept_pictures_are_reviewed_by_somebody_else(page):
@@ -486,11 +543,13 @@ def test_a_smears_report_carries_what_was_decided(page, browser, tmp_path):
 def test_what_goes_wrong_with_a_smear_is_said(page, tmp_path):
     nothing = tmp_path / "notes.txt"
     nothing.write_text("no photograph")
+    reached = [True]
+    come_between(page, "**/api/v1/smears?**", lambda route: route.continue_() if reached[-1] else route.abort())
     read_smear(page, [nothing], 1)
     expect(page.locator("#smear-live #headline")).to_contain_text("Nothing was counted")
     expect(page.locator("#smear-live .left-out")).to_contain_text("notes.txt")
     page.keyboard.press("c")  # nothing to decide on
-    page.route("**/api/v1/smears?**", lambda route: route.abort())
+    reached.append(False)
     page.click("#smear-again")
     expect(page.locator("#trouble")).to_contain_text("cannot be reached")
     page.forgiven.append("ERR_FAILED")
@@ -513,6 +572,15 @@ def test_a_server_with_a_token_asks_for_it_once(browser, tiny_model, start_serve
         context.close()
 
 
+def fits(page):
+    """Tell whether nothing is wider than the window; curves are fitted to it a moment after they are drawn."""
+    for _ in range(50):
+        if page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"):
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
 @pytest.mark.parametrize(
     "page",
     [{"color_scheme": "light"}, {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}}],
@@ -527,8 +595,7 @@ def test_everybody_can_use_it(page, tmp_path):
     judge_files(page, [*sorted(EXAMPLES.glob("*.png"))[10:20], broken], 11)
     page.locator("#evidence").check(force=True)
     assert violations(page) == []
-    narrow = "() => document.documentElement.scrollWidth <= innerWidth"
-    assert page.evaluate(narrow)
+    assert fits(page)
     shot(page, f"web-cells-{page.viewport_size['width']}")
     page.locator(".cell button").first.click()
     assert violations(page) == []
@@ -536,23 +603,23 @@ def test_everybody_can_use_it(page, tmp_path):
     page.click("#view-table")
     expect(page.locator("#table .ag-row").first).to_be_visible()
     assert violations(page) == []
-    assert page.evaluate(narrow)
+    assert fits(page)
     page.click("nav >> text=Model")
     expect(page.locator("body")).to_have_attribute("data-model", "ready")
     expect(page.locator("#roc .main-svg").first).to_be_attached()
     assert violations(page) == []
-    assert page.evaluate(narrow)
+    assert fits(page)
     page.click("nav >> text=Review")
     expect(page.locator("body")).to_have_attribute("data-review", "ready")
     expect(page.locator("#page-review .answers")).to_be_visible()
     assert violations(page) == []
-    assert page.evaluate(narrow)
+    assert fits(page)
     read_smear(page, [sorted(FIELDS.glob("*.jpg"))[0], broken], 2)
     for key in ("c", "r"):
         page.keyboard.press(key)
     page.locator("#smear-live details.field summary").first.click()
     assert violations(page) == []
-    assert page.evaluate(narrow)
+    assert fits(page)
     shot(page, f"web-smear-{page.viewport_size['width']}")
 
 

@@ -5,7 +5,7 @@
   const { $, h, wordOf, probability, count, call, get, post, trouble, say, page, figureOf, VERDICTS } = window.giemsa;
   const ANSWERS = [["parasitized", "p", "Parasitized"], ["uninfected", "u", "Uninfected"], ["unsure", "d", "In doubt"], ["not_a_cell", "n", "Not a cell"]];
   const LISTED = 50; // kept pictures that are shown at first
-  const state = { reviewer: "", blind: true, queue: [], at: 0, answers: new Map(), undo: [], unsaved: 0, kept: [], listed: LISTED, keptOpen: false, agreement: [] };
+  const state = { reviewer: "", blind: true, queue: [], at: 0, answers: new Map(), undo: [], sent: [], delivered: 0, kept: [], listed: LISTED, keptOpen: false, agreement: [] };
   window.giemsa.review = state;
   const remember = (name, value) => { try { localStorage.setItem(name, value); } catch { /* then not */ } };
   const recall = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
@@ -14,9 +14,7 @@
     state.reviewer = state.reviewer || recall("giemsa-reviewer") || "";
     state.queue = window.giemsa.cells.ordered().filter((cell) => cell.sha256 && cell.verdict !== "unreadable");
     await refresh();
-    state.at = 0;
-    if (state.queue.length && answered(state.queue[0])) next();
-    render();
+    start();
     document.body.dataset.review = "ready";
   });
 
@@ -27,22 +25,29 @@
     } catch (error) { trouble(`${error.message}.`); }
   }
 
+  /** Read this person's answers; the server may not know yet of those that are on the way, or given meanwhile. */
   async function readMine() {
-    state.answers.clear();
-    if (!state.reviewer) return;
-    for (const one of await get(`/api/v1/reviews?reviewer=${encodeURIComponent(state.reviewer)}`)) state.answers.set(one.image_sha256, one.answer);
+    const { reviewer, delivered } = state;
+    const kept = reviewer ? await get(`/api/v1/reviews?reviewer=${encodeURIComponent(reviewer)}`) : [];
+    if (reviewer !== state.reviewer) return;
+    state.answers = new Map(kept.map((one) => [one.image_sha256, one.answer]));
+    for (const one of state.sent.slice(delivered)) {
+      if (one.reviewer !== reviewer) continue;
+      if (one.answer === "withdrawn") state.answers.delete(one.image_sha256); else state.answers.set(one.image_sha256, one.answer);
+    }
   }
 
+  const unsaved = () => state.sent.length - state.delivered;
   const answered = (cell) => state.answers.get(cell.sha256);
   const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
   /** Show the answer at once, and send it until it is acknowledged, one after another: of two to a cell the later counts. */
   let sending = Promise.resolve();
   function send(cell, answer) {
-    state.unsaved += 1;
-    renderSaved();
     const review = { key: newKey(), reviewer: state.reviewer, image: cell.image, image_sha256: cell.sha256, model_sha256: window.giemsa.cells.model.sha256,
       verdict: cell.verdict, p_parasitized: cell.p_parasitized, answer };
+    state.sent.push(review);
+    renderSaved();
     sending = sending.then(() => deliver(review));
   }
 
@@ -55,7 +60,7 @@
         await new Promise((done) => setTimeout(done, Math.min(10_000, 500 * 2 ** attempt)));
       }
     }
-    state.unsaved -= 1;
+    state.delivered += 1;
     renderSaved();
   }
 
@@ -87,28 +92,43 @@
     state.at = rest >= 0 ? rest : any >= 0 ? any : state.queue.length;
   }
 
+  /** Show the first cell without an answer. */
+  function start() { state.at = -1; next(); render(); }
+
   function step(by) { state.at = Math.min(Math.max(0, state.at + by), state.queue.length); render(); }
 
   /* ---- what is shown ---- */
 
+  /** Draw what a person's answers change; the line with the name stays as it is, and what has the focus keeps it. */
   function render() {
     const root = $("review-root");
+    if (!root.firstChild) root.append(settings(), h("div", { id: "review-body", tabindex: "-1" }));
+    const body = $("review-body");
+    if ($("kept")) state.keptOpen = $("kept").open;
+    const held = body.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+    body.replaceChildren(state.queue.length ? reviewing() : nothing(), keeping(), agreement());
+    if (held !== null) ([...body.querySelectorAll("button, summary, a, [tabindex]")].find((one) => keyOf(one) === held && !one.disabled) || body).focus({ preventScroll: true });
+    renderSaved();
+  }
+
+  const keyOf = (element) => element.id || element.dataset.answer || element.getAttribute("aria-label") || element.textContent;
+
+  function settings() {
     const name = h("input", { id: "reviewer", type: "text", maxlength: 100, value: state.reviewer, autocomplete: "name" });
     name.addEventListener("change", async () => {
       state.reviewer = name.value.trim();
       remember("giemsa-reviewer", state.reviewer);
       state.undo = [];
+      state.answers = new Map();
+      start();
       try { await readMine(); trouble(""); } catch (error) { trouble(`${error.message}.`); }
-      state.at = -1; next(); render();
+      start();
     });
     const blind = h("input", { type: "checkbox", role: "switch", onchange: () => { state.blind = blind.checked; render(); } });
     blind.checked = state.blind;
-    root.replaceChildren(
-      h("div", { class: "row" }, h("label", { class: "field" }, "Your name ", name),
-        h("label", { class: "switch" }, blind, h("span", { class: "knob", "aria-hidden": "true" }), "Hide name and verdict until I answer"),
-        h("span", { id: "saved", class: "quiet", role: "status" })),
-      state.queue.length ? reviewing() : nothing(), keeping(), agreement());
-    renderSaved();
+    return h("div", { class: "row" }, h("label", { class: "field" }, "Your name ", name),
+      h("label", { class: "switch" }, blind, h("span", { class: "knob", "aria-hidden": "true" }), "Hide name and verdict until I answer"),
+      h("span", { id: "saved", class: "quiet", role: "status" }));
   }
 
   function nothing() {
@@ -146,7 +166,7 @@
   /** List what is kept, so that each can be removed again; a long list is shown in pieces. */
   function keptList() {
     const shown = state.kept.slice(0, state.listed);
-    return h("details", { id: "kept", open: state.keptOpen, ontoggle: (event) => { state.keptOpen = event.target.open; } }, h("summary", {}, "Remove kept pictures"),
+    return h("details", { id: "kept", open: state.keptOpen }, h("summary", {}, "Remove kept pictures"),
       h("ul", { class: "kept" }, shown.map(({ sha256, image, people }) => h("li", {}, h("span", {}, image, h("small", {}, ` ${count(people, "person", "people")} answered`)),
         h("button", { type: "button", "aria-label": `Remove ${image}`, onclick: () => removeKept([sha256]) }, "Remove")))),
       h("div", { class: "row" },
@@ -212,8 +232,9 @@
 
   function renderSaved() {
     const saved = $("saved");
-    if (saved) saved.textContent = state.unsaved ? `${count(state.unsaved, "answer")} on the way …` : state.undo.length ? "All answers are kept." : "";
-    document.body.dataset.unsaved = String(state.unsaved);
+    const waiting = unsaved();
+    if (saved) saved.textContent = waiting ? `${count(waiting, "answer")} on the way …` : state.undo.length ? "All answers are kept." : "";
+    document.body.dataset.unsaved = String(waiting);
   }
 
   addEventListener("keydown", (event) => {
@@ -226,5 +247,5 @@
     else return;
     event.preventDefault();
   });
-  addEventListener("beforeunload", (event) => { if (state.unsaved) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
 })();
