@@ -189,6 +189,16 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
     assert violations(page) == []
 
 
+def test_who_is_at_a_cell_stays_there_when_more_come(page):
+    judge_examples(page)
+    title = "() => document.activeElement.title"
+    page.locator("#grid .cell button").last.focus()
+    before = page.evaluate(title)
+    judge_files(page, sorted(EXAMPLES.glob("*_ring_*.png")), 32 + 6)
+    assert before
+    assert page.evaluate(title) == before
+
+
 def test_filter_and_find(page):
     judge_examples(page)
     page.click('[data-total="uninfected"]')

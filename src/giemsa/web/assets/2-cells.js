@@ -116,11 +116,10 @@
     schedule();
   }
 
-  let scheduled = false;
+  /** Draw soon, once for all that comes until then. */
+  let scheduled = null;
   function schedule() {
-    if (scheduled) return;
-    scheduled = true;
-    setTimeout(() => { scheduled = false; render(); }, state.cells.length > 400 ? 700 : 150);
+    if (scheduled === null) scheduled = setTimeout(render, state.cells.length > 400 ? 700 : 150);
   }
 
   function showProgress({ done, all, files }, waiting) {
@@ -167,6 +166,8 @@
   }
 
   function render() {
+    clearTimeout(scheduled);
+    scheduled = null;
     const any = state.cells.length > 0;
     document.body.classList.toggle("has-cells", any);
     $("results").hidden = !any;
@@ -210,7 +211,9 @@
       if (!cards.has(cell.id)) cards.set(cell.id, card(cell, scale));
       return cards.get(cell.id);
     });
+    const held = document.activeElement?.closest("#grid button");
     $("grid").replaceChildren(...items);
+    if (held) $("grid").querySelector(`[data-cell="${held.dataset.cell}"]`)?.focus({ preventScroll: true });
   }
 
   /** Leave out the middle of a long name: names differ at both ends. */
@@ -222,7 +225,7 @@
   function card(cell, scale) {
     const said = [cell.p_parasitized === null ? null : h("span", { class: "p" }, "p parasitized ", probability(cell.p_parasitized)),
       cell.reason ? h("span", { class: "why" }, cell.reason) : null];
-    return h("li", { class: "cell" }, h("button", { type: "button", title: cell.image, onclick: () => look(cell) }, figureOf(cell, scale),
+    return h("li", { class: "cell" }, h("button", { type: "button", "data-cell": cell.id, title: cell.image, onclick: () => look(cell) }, figureOf(cell, scale),
       h("span", { class: "words", "data-verdict": cell.verdict }, wordOf(cell.verdict), said, h("span", { class: "name" }, shortName(cell.image)))));
   }
 
