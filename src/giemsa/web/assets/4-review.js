@@ -122,7 +122,8 @@
       state.answers = new Map();
       start();
       try { await readMine(); trouble(""); } catch (error) { trouble(`${error.message}.`); }
-      start();
+      const shown = state.queue[state.at];
+      if (shown && !answered(shown)) render(); else start();
     });
     const blind = h("input", { type: "checkbox", role: "switch", onchange: () => { state.blind = blind.checked; render(); } });
     blind.checked = state.blind;
