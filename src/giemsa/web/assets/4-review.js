@@ -120,10 +120,12 @@
       remember("giemsa-reviewer", state.reviewer);
       state.undo = [];
       state.answers = new Map();
+      document.body.dataset.review = "reading";
       start();
       try { await readMine(); trouble(""); } catch (error) { trouble(`${error.message}.`); }
       const shown = state.queue[state.at];
       if (shown && !answered(shown)) render(); else start();
+      document.body.dataset.review = "ready";
     });
     const blind = h("input", { type: "checkbox", role: "switch", onchange: () => { state.blind = blind.checked; render(); } });
     blind.checked = state.blind;
