@@ -203,6 +203,7 @@ def test_filter_and_find(page):
     judge_examples(page)
     page.click('[data-total="uninfected"]')
     expect(page.locator("#grid .cell .word", has_text="parasitized")).to_have_count(0)
+    assert page.evaluate("document.activeElement.dataset.total") == "uninfected"
     page.fill("#find", "torn")
     expect(page.locator("#grid .cell")).to_have_count(3)
     page.fill("#find", "nothing is called so")

@@ -26,6 +26,17 @@ window.giemsa = (() => {
     return element;
   }
 
+  const nameOf = (element) => element.id || element.dataset.cell || element.dataset.total || element.dataset.answer || element.getAttribute("aria-label") || element.textContent;
+
+  /** Put other children into an element; what has the focus in it keeps it, or what stands for it among the new ones. */
+  function redraw(parent, ...children) {
+    const held = parent.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    parent.replaceChildren(...children);
+    if (held === null) return;
+    const same = [...parent.querySelectorAll("button, summary, a, [tabindex]")].find((one) => nameOf(one) === held && !one.disabled);
+    (same || parent).focus({ preventScroll: true });
+  }
+
   function wordOf(verdict) {
     const { word, sign } = VERDICTS[verdict];
     return h("span", { class: "word", "data-verdict": verdict }, h("span", { class: "sign", "aria-hidden": "true" }, sign), word);
@@ -201,6 +212,6 @@ window.giemsa = (() => {
   }
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start); else setTimeout(start, 0);
 
-  return { $, h, VERDICTS, ApiError, wordOf, probability, count, call, linesOf, get, post, trouble, say, download, figureOf, evidenceCanvas,
+  return { $, h, redraw, VERDICTS, ApiError, wordOf, probability, count, call, linesOf, get, post, trouble, say, download, figureOf, evidenceCanvas,
     page, show, dashReady };
 })();

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { $, h, VERDICTS, wordOf, probability, count, call, linesOf, trouble, say, download, figureOf, dashReady } = window.giemsa;
+  const { $, h, redraw, VERDICTS, wordOf, probability, count, call, linesOf, trouble, say, download, figureOf, dashReady } = window.giemsa;
   const BATCH = 32; // files of one request
   const AT_ONCE = 3; // requests
   const FIRST = ["parasitized", "indeterminate", "not_a_cell", "unreadable", "uninfected"];
@@ -186,14 +186,12 @@
     const each = counts();
     const readable = state.cells.length - each.unreadable;
     const box = $("totals");
-    const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.total : null;
     const total = (name, n, word, share) => h("button", { class: "total", type: "button", "data-total": name, "data-verdict": name === "all" ? null : name,
       "aria-pressed": String(name === "all" ? !state.shown.size : state.shown.has(name)), onclick: () => toggle(name) },
       h("b", {}, n.toLocaleString("en")), h("span", { class: "share" }, share), word);
-    box.replaceChildren(total("all", state.cells.length, h("span", { class: "word" }, "all"), ""),
+    redraw(box, total("all", state.cells.length, h("span", { class: "word" }, "all"), ""),
       ...FIRST.filter((name) => each[name] || name === "parasitized" || name === "uninfected").map((name) =>
         total(name, each[name], wordOf(name), name !== "unreadable" && readable ? `${((100 * each[name]) / readable).toFixed(1)} %` : "")));
-    if (focused) box.querySelector(`[data-total="${focused}"]`)?.focus();
   }
 
   function toggle(name) {
@@ -211,9 +209,7 @@
       if (!cards.has(cell.id)) cards.set(cell.id, card(cell, scale));
       return cards.get(cell.id);
     });
-    const held = document.activeElement?.closest("#grid button");
-    $("grid").replaceChildren(...items);
-    if (held) $("grid").querySelector(`[data-cell="${held.dataset.cell}"]`)?.focus({ preventScroll: true });
+    redraw($("grid"), ...items);
   }
 
   /** Leave out the middle of a long name: names differ at both ends. */

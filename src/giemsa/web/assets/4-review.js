@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { $, h, wordOf, probability, count, call, get, post, trouble, say, page, figureOf, VERDICTS } = window.giemsa;
+  const { $, h, redraw, wordOf, probability, count, call, get, post, trouble, say, page, figureOf, VERDICTS } = window.giemsa;
   const ANSWERS = [["parasitized", "p", "Parasitized"], ["uninfected", "u", "Uninfected"], ["unsure", "d", "In doubt"], ["not_a_cell", "n", "Not a cell"]];
   const LISTED = 50; // kept pictures that are shown at first
   const state = { reviewer: "", blind: true, queue: [], at: 0, answers: new Map(), undo: [], sent: [], delivered: 0, kept: [], listed: LISTED, keptOpen: false, agreement: [] };
@@ -31,11 +31,10 @@
     const kept = reviewer ? await get(`/api/v1/reviews?reviewer=${encodeURIComponent(reviewer)}`) : [];
     if (reviewer !== state.reviewer) return;
     state.answers = new Map(kept.map((one) => [one.image_sha256, one.answer]));
-    for (const one of state.sent.slice(delivered)) {
-      if (one.reviewer !== reviewer) continue;
-      if (one.answer === "withdrawn") state.answers.delete(one.image_sha256); else state.answers.set(one.image_sha256, one.answer);
-    }
+    state.sent.slice(delivered).filter((one) => one.reviewer === reviewer).forEach(mark);
   }
+
+  function mark({ image_sha256: sha256, answer }) { if (answer === "withdrawn") state.answers.delete(sha256); else state.answers.set(sha256, answer); }
 
   const unsaved = () => state.sent.length - state.delivered;
   const answered = (cell) => state.answers.get(cell.sha256);
@@ -46,6 +45,7 @@
   function send(cell, answer) {
     const review = { key: newKey(), reviewer: state.reviewer, image: cell.image, image_sha256: cell.sha256, model_sha256: window.giemsa.cells.model.sha256,
       verdict: cell.verdict, p_parasitized: cell.p_parasitized, answer };
+    mark(review);
     state.sent.push(review);
     renderSaved();
     sending = sending.then(() => deliver(review));
@@ -69,7 +69,6 @@
     if (!cell) return;
     if (!state.reviewer) { trouble("Say who you are first: answers are kept with a name."); $("reviewer").focus(); return; }
     state.undo.push({ cell, before: answered(cell) || null });
-    state.answers.set(cell.sha256, word);
     send(cell, word);
     say(`Cell ${state.at + 1}: ${word.replaceAll("_", " ")}`);
     next();
@@ -79,7 +78,6 @@
   function undo() {
     const last = state.undo.pop();
     if (!last) return;
-    if (last.before) state.answers.set(last.cell.sha256, last.before); else state.answers.delete(last.cell.sha256);
     send(last.cell, last.before || "withdrawn");
     state.at = Math.max(0, state.queue.indexOf(last.cell));
     say(`taken back: ${last.cell.image}`);
@@ -105,13 +103,9 @@
     if (!root.firstChild) root.append(settings(), h("div", { id: "review-body", tabindex: "-1" }));
     const body = $("review-body");
     if ($("kept")) state.keptOpen = $("kept").open;
-    const held = body.contains(document.activeElement) ? keyOf(document.activeElement) : null;
-    body.replaceChildren(state.queue.length ? reviewing() : nothing(), keeping(), agreement());
-    if (held !== null) ([...body.querySelectorAll("button, summary, a, [tabindex]")].find((one) => keyOf(one) === held && !one.disabled) || body).focus({ preventScroll: true });
+    redraw(body, state.queue.length ? reviewing() : nothing(), keeping(), agreement());
     renderSaved();
   }
-
-  const keyOf = (element) => element.id || element.dataset.answer || element.getAttribute("aria-label") || element.textContent;
 
   function settings() {
     const name = h("input", { id: "reviewer", type: "text", maxlength: 100, value: state.reviewer, autocomplete: "name" });
