@@ -274,7 +274,7 @@ def _draw(path: Path, content: dict[str, Any]) -> None:
             axis.set_yticks(range(len(compared)), [f"more {PROPERTIES[name][0]}" for name in compared])
             axis.axvline(0.5, color="#555555", linestyle=":", linewidth=1)
             axis.set_xlim(0, 1)
-            axis.set_xlabel("probability that a wrong cell has more of it (95 % interval)")
+            axis.set_xlabel("probability that a wrong cell\nhas more of it (95 % interval)")
             if not compared:
                 axis.text(0.5, 0.5, "too few to say", ha="center", transform=axis.transAxes)
         figure.supxlabel(DISCLAIMER, fontsize=7.5, color="#555555")
