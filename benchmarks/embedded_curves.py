@@ -1,4 +1,4 @@
-"""Write the curves of the embedded model's page: `src/giemsa/embedded/curves.json`.
+"""Write the curves of the embedded model's page: `src/giemsa/model/embedded/curves.json`.
 
 They are counted from the cross-validation that `embedded_model.py` leaves, in which each cell was judged by a model
 that had not seen its patient, and hold for the embedded model as it stands: the page shows them for no other.

@@ -1,4 +1,4 @@
-"""Make the embedded model again: the one command behind `src/giemsa/embedded/`.
+"""Make the embedded model again: the one command behind `src/giemsa/model/embedded/`.
 
 1. `giemsa crossval default`, five folds of patients: figures, calibration and threshold.
 2. `giemsa train default` on all patients.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-EMBEDDED = HERE.parent / "src" / "giemsa" / "embedded"
+EMBEDDED = HERE.parent / "src" / "giemsa" / "model" / "embedded"
 CARD_FIGURES = ("accuracy", "sensitivity", "specificity", "roc_auc")
 
 

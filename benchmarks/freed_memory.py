@@ -15,9 +15,9 @@ import time
 import torch
 
 from _common import spread, write_result
-from giemsa.lab.allocator import keep_freed_memory
-from giemsa.lab.networks import build_network
+from giemsa.lab.networks.building import build_network
 from giemsa.lab.recipes import load_recipe
+from giemsa.lab.training.allocator import keep_freed_memory
 
 RECIPES = ("default", "two-block-cnn-128", "sequential-cnn-224")
 ROUNDS = 3

@@ -17,8 +17,8 @@ import numpy as np
 
 from _common import write_result
 from giemsa.images import decode, resize
-from giemsa.lab.metrics import roc_auc
 from giemsa.model import Model, open_model
+from giemsa.stats.metrics import roc_auc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

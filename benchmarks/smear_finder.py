@@ -4,7 +4,7 @@ Trained on the boxes of `iml` only (never on `bbbc041`, whose licence and purpos
 infected from healthy: they are one class, and infected ones are only shown more often. Since it sees only how densely stained each pixel is
 (`giemsa.smear.light`), at a scale at which a red cell measures 20 px, it carries over to other stains and cameras.
 
-    python benchmarks/smear_finder.py FIELDS --output src/giemsa/smear/finder.onnx [--fold 0 --folds 2]
+    python benchmarks/smear_finder.py FIELDS --output src/giemsa/model/embedded/finder.onnx [--fold 0 --folds 2]
 
 With `--fold` it trains on the fields of the other folds, to measure what it finds in fields that it has not seen.
 """

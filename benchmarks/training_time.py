@@ -10,8 +10,8 @@ import statistics
 from pathlib import Path
 
 from _common import write_result
-from giemsa.lab.curves import read_metrics
-from giemsa.lab.runs import open_run
+from giemsa.lab.training.curves import read_metrics
+from giemsa.lab.training.runs import open_run
 
 GOAL = 0.99
 

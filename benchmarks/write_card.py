@@ -79,13 +79,13 @@ For research and education: no diagnosis without a qualified professional.
 
 | | |
 |---|---|
-| file | `src/giemsa/embedded/model.onnx`, int8, {size / 1000:.0f} kB, SHA-256 `{model.digest}` |
-| weights to train on from | `src/giemsa/embedded/weights.safetensors`, fp32, {weights / 1000:.0f} kB |
+| file | `src/giemsa/model/embedded/model.onnx`, int8, {size / 1000:.0f} kB, SHA-256 `{model.digest}` |
+| weights to train on from | `src/giemsa/model/embedded/weights.safetensors`, fp32, {weights / 1000:.0f} kB |
 | input | uint8 RGB, {about.input_size_px} x {about.input_size_px} px, stretched with an area kernel |
 | output | logit; evidence map whose mean is the logit |
 | calibration | p = sigmoid(logit / {about.temperature:.4f} + {about.bias:.4f}); {calibration["source"]} |
 | threshold | parasitized from p = {about.threshold:.4f} on |
-| recipe | `default`, SHA-256 `{run["recipe_digest"]}` (`src/giemsa/embedded/recipe.toml`) |
+| recipe | `default`, SHA-256 `{run["recipe_digest"]}` (`src/giemsa/model/embedded/recipe.toml`) |
 | data | SHA-256 `{run["data_digest"]}` |
 | licence | Apache-2.0 |
 

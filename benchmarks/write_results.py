@@ -12,7 +12,7 @@ from statistics import mean, median
 from typing import Any
 
 from _common import RESULTS
-from giemsa.lab.errors import describe_errors
+from giemsa.lab.evaluation.error_analysis import describe_errors
 from giemsa.lab.recipes import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]

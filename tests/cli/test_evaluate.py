@@ -11,8 +11,8 @@ import pytest
 from sklearn import metrics as reference
 
 from giemsa.cli import main
-from giemsa.lab.evaluation import FILES, MORE_FILES
-from giemsa.lab.metrics import METRICS
+from giemsa.lab.evaluation.reports import FILES, MORE_FILES
+from giemsa.stats.metrics import METRICS
 from giemsa.verdicts import DISCLAIMER
 
 

@@ -94,7 +94,8 @@ def test_many_pictures_are_read_a_few_at_a_time(tmp_path, tiny_model, draw_cell,
         return honest(batch, *given)
 
     monkeypatch.setattr(module, "_explain_batch", watched)
-    monkeypatch.setattr("giemsa.lab.overlays.draw_explanation", lambda *_given, **_more: np.zeros((4, 4, 3), np.uint8))
+    drawn = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr("giemsa.lab.explaining.overlays.draw_explanation", lambda *_given, **_more: drawn)
     assert explain("anything", "--model", tiny_model, "--output", tmp_path / "maps") == 0
     assert len(read) == 1000
     assert max(held) <= 32

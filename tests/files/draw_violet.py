@@ -14,7 +14,7 @@ from pathlib import Path
 import litert_torch
 import torch
 
-from giemsa.litert import with_metadata
+from giemsa.model.litert import with_metadata
 
 SIZE = 32
 CARD = {

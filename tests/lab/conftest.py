@@ -79,7 +79,7 @@ def quick_recipe():
 @pytest.fixture(scope="session")
 def labelled(world):
     """The world's index and label sets."""
-    from giemsa.lab.datasets import read_labelled
+    from giemsa.lab.training.datasets import read_labelled
 
     return read_labelled(world.root, reviewed=world.reviewed)
 
@@ -90,7 +90,7 @@ def half(labelled, quick_recipe):
     from dataclasses import replace
 
     from giemsa.data.splits import make_split
-    from giemsa.lab.datasets import training_data
+    from giemsa.lab.training.datasets import training_data
 
     split = make_split(labelled.index, labelled.labels, validation=0.25, seed=1)
     parts = split.parts(labelled.index)
@@ -107,6 +107,6 @@ def half(labelled, quick_recipe):
 @pytest.fixture(scope="session")
 def trained(half, quick_recipe, tmp_path_factory):
     """A complete run."""
-    from giemsa.lab.training import train
+    from giemsa.lab.training.loop import train
 
     return train(quick_recipe, half, tmp_path_factory.mktemp("runs") / "quick", command="test", threads=1)

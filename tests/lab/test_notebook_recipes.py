@@ -10,8 +10,8 @@ import torch
 
 from giemsa.cli import main
 from giemsa.errors import RecipeError
-from giemsa.lab.layers import count_recipe_parameters, list_layers
-from giemsa.lab.networks import build_network, check_network
+from giemsa.lab.networks.building import build_network, check_network
+from giemsa.lab.networks.layers import count_recipe_parameters, list_layers
 from giemsa.lab.recipes import AugmentationSettings, all_keys, load_recipe, parse_recipe, recipe_names
 
 NOTEBOOKS = [name for name in recipe_names() if name != "default"]
@@ -170,7 +170,7 @@ class TestPlainDisturbances:
     """Rotation and jitter, as the notebooks have them."""
 
     def augmented(self, cells, **settings):
-        from giemsa.lab.augment import Augment
+        from giemsa.lab.training.augment import Augment
 
         augment = Augment(AugmentationSettings(start="nothing", **settings))
         return augment(cells, torch.zeros(len(cells)), torch.Generator().manual_seed(3))

@@ -45,7 +45,7 @@ def postgresql(tmp_path_factory):
         run(programs / "initdb", "-D", data, "-U", "giemsa", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
         options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c shared_buffers=16MB"
         run(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "-t", "60", "start")
-        yield f"postgresql://giemsa@/postgres?host={folder}"
+        yield f"postgresql://giemsa./postgres?host={folder}"
     finally:
         subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=False, capture_output=True,
                        cwd=folder, **as_user)  # fmt: skip

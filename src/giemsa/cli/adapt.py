@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _adapt(args)
     except KeyboardInterrupt:
-        from giemsa.lab.adapting import working_folder
+        from giemsa.lab.adapting.adaptation import working_folder
 
         print(
             f"giemsa: interrupted: the trainings that are complete are kept in {working_folder(args.output)}; go on "
@@ -76,8 +76,7 @@ def _adapt(args: argparse.Namespace) -> int:
         raise RunError(f"{args.output} exists: give another --output")
     from giemsa.data.cache import open_cache
     from giemsa.data.laboratory import read_laboratory
-    from giemsa.lab.adaptation_report import to_markdown, write_report
-    from giemsa.lab.adapting import (
+    from giemsa.lab.adapting.adaptation import (
         adapt,
         adapted_recipe,
         check_enough,
@@ -85,11 +84,12 @@ def _adapt(args: argparse.Namespace) -> int:
         finish,
         open_start,
     )
-    from giemsa.lab.contenders import describe_machine
-    from giemsa.lab.datasets import read_labelled
-    from giemsa.lab.evaluation import versions
-    from giemsa.lab.export import export_run
+    from giemsa.lab.adapting.report import to_markdown, write_report
+    from giemsa.lab.comparing.entries import describe_machine
+    from giemsa.lab.evaluation.reports import versions
+    from giemsa.lab.export.onnx import export_run
     from giemsa.lab.recipes import parse_overrides
+    from giemsa.lab.training.datasets import read_labelled
 
     started = time.perf_counter()
     start = open_start(args.start)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from giemsa.lab.comparing import Comparison
-    from giemsa.lab.comparison_pages import Sheet
-    from giemsa.lab.contenders import Contender
+    from giemsa.lab.comparing.comparison import Comparison
+    from giemsa.lab.comparing.entries import Contender
+    from giemsa.lab.comparing.pages import Sheet
 
 HELP = "compare runs on the same cells and patients"
 EPILOG = """examples:
@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     from datetime import datetime, timezone
 
     from giemsa.errors import UsageError
-    from giemsa.lab.comparing import compare, costs_of, describe
-    from giemsa.lab.comparison_pages import FILES, sheets_of, write_pages
-    from giemsa.lab.contenders import describe_machine, measure_speed, open_contenders
-    from giemsa.lab.evaluation import versions
+    from giemsa.lab.comparing.comparison import compare, costs_of, describe
+    from giemsa.lab.comparing.entries import describe_machine, measure_speed, open_contenders
+    from giemsa.lab.comparing.pages import FILES, sheets_of, write_pages
+    from giemsa.lab.evaluation.reports import versions
     from giemsa.lab.folders import check_folder, replace_folder
     from giemsa.verdicts import DISCLAIMER
 
@@ -96,8 +96,8 @@ def _evaluate(args: argparse.Namespace, contenders: Sequence[Contender]) -> list
     from giemsa.data.index import read_index
     from giemsa.data.labels import read_label_sets
     from giemsa.data.splits import read_split
-    from giemsa.lab.evaluation import predict
-    from giemsa.lab.held_out import check_held_out, choose_part
+    from giemsa.lab.evaluation.held_out import check_held_out, choose_part
+    from giemsa.lab.evaluation.reports import predict
 
     index = read_index(args.data, positive_class=args.positive_class)
     labels = read_label_sets(index, reviewed=args.reviewed, donors=args.donors)
@@ -130,7 +130,7 @@ def _print(comparison: Comparison, sheets: Sequence[Sheet], output: Path | None)
     from rich.console import Console
     from rich.table import Table
 
-    from giemsa.lab.comparison_pages import FILES
+    from giemsa.lab.comparing.pages import FILES
     from giemsa.verdicts import DISCLAIMER
 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)

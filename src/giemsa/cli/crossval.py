@@ -51,8 +51,8 @@ def _cross_validate(args: argparse.Namespace) -> int:
     from giemsa.data.cache import open_cache
     from giemsa.data.splits import make_split, read_split
     from giemsa.errors import DataError
-    from giemsa.lab.crossval import cross_validate, write_figures
-    from giemsa.lab.datasets import read_labelled
+    from giemsa.lab.training.crossval import cross_validate, write_figures
+    from giemsa.lab.training.datasets import read_labelled
 
     data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
     print(data.describe(), file=sys.stderr)

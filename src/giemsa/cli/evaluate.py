@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from giemsa.data.index import CellIndex
     from giemsa.data.labels import LabelSets
     from giemsa.data.splits import Split
-    from giemsa.lab.bootstrap import Figure
-    from giemsa.lab.evaluation import Predictions, Report
+    from giemsa.lab.evaluation.reports import Predictions, Report
+    from giemsa.stats.bootstrap import Figure
 
 HELP = "measure a model on labelled cells"
 EPILOG = """examples:
@@ -101,7 +101,7 @@ def _evaluate(
     args: argparse.Namespace, caught: list[warnings.WarningMessage]
 ) -> tuple[dict[str, Any], Report, Classifier]:
     """Check everything that can be checked before the work, do it, and write it."""
-    from giemsa.lab.evaluation import check_evaluation_folder, predict, write_evaluation
+    from giemsa.lab.evaluation.reports import check_evaluation_folder, predict, write_evaluation
 
     check_evaluation_folder(args.output, force=args.force)
     from giemsa.classifier import Classifier
@@ -109,7 +109,7 @@ def _evaluate(
     from giemsa.data.labels import read_label_sets
     from giemsa.data.splits import read_split
     from giemsa.errors import GiemsaWarning
-    from giemsa.lab.held_out import check_held_out, choose_part
+    from giemsa.lab.evaluation.held_out import check_held_out, choose_part
 
     classifier = Classifier(args.model, threads=args.threads)
     split = read_split(args.split) if args.split is not None else None
@@ -153,9 +153,9 @@ def _look_again(
 ) -> Callable[[Path], None]:
     """Prepare the galleries and the analysis of errors; without maps, and saying so, where there is no way to them."""
     from giemsa.errors import ModelError
-    from giemsa.lab.errors import analyse_errors
-    from giemsa.lab.explain import choose_explainer
-    from giemsa.lab.galleries import Judged, draw_galleries
+    from giemsa.lab.evaluation.error_analysis import analyse_errors
+    from giemsa.lab.explaining.explainer import choose_explainer
+    from giemsa.lab.explaining.galleries import Judged, draw_galleries
 
     explainer = None
     try:
@@ -246,7 +246,7 @@ def _print(args: argparse.Namespace, report: Report, classifier: Classifier, par
     """Print the figures, what they rest on, and where they are."""
     from rich.console import Console
 
-    from giemsa.lab.evaluation import FILES, MORE_FILES, RED_CELLS_PER_MICROLITRE
+    from giemsa.lab.evaluation.reports import FILES, MORE_FILES, RED_CELLS_PER_MICROLITRE
     from giemsa.verdicts import DISCLAIMER
 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from giemsa.lab.explain import Explainer
+    from giemsa.lab.explaining.explainer import Explainer
     from giemsa.model import Model
     from giemsa.sources import Source
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"the output {args.output} exists and is not an empty folder: name another one, or --force")
     from itertools import islice
 
-    from giemsa.lab.explain import choose_explainer
+    from giemsa.lab.explaining.explainer import choose_explainer
     from giemsa.sources import open_sources
 
     model, explainer = choose_explainer(args.model, layer=args.layer)
@@ -150,8 +150,8 @@ def _draw(
     rgb: NDArray[np.uint8], evidence: NDArray[np.float32], row: dict[str, Any], explainer: Explainer,
     args: argparse.Namespace,
 ) -> dict[str, Any]:  # fmt: skip
-    from giemsa.lab.explain import CLASS, extent
-    from giemsa.lab.overlays import draw_explanation
+    from giemsa.lab.explaining.explainer import CLASS, extent
+    from giemsa.lab.explaining.overlays import draw_explanation
     from giemsa.pictures import COLOURS, write_png
 
     method = explainer.method

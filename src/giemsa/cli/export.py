@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
     from giemsa.errors import UsageError
     from giemsa.files import check_output
-    from giemsa.lab.calibration import Calibration
-    from giemsa.lab.crossval import read_calibration
-    from giemsa.lab.datasets import read_labelled
-    from giemsa.lab.export import CALIBRATION_CELLS, export_run, trained_on
-    from giemsa.lab.runs import open_run
+    from giemsa.lab.export.onnx import CALIBRATION_CELLS, export_run, trained_on
+    from giemsa.lab.training.calibration import Calibration
+    from giemsa.lab.training.crossval import read_calibration
+    from giemsa.lab.training.datasets import read_labelled
+    from giemsa.lab.training.runs import open_run
 
     if args.output.suffix.lower() != f".{args.format}":
         raise UsageError(
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         rows = trained_on(opened, data.index)
     chosen = None if rows is None else np.random.default_rng(0).permutation(rows)[:CALIBRATION_CELLS]
     if args.format == "tflite":
-        from giemsa.lab.phone import export_tflite
+        from giemsa.lab.export.tflite import export_tflite
 
         agreement = export_tflite(
             opened, args.output, calibration=calibration, figures=figures, int8=args.int8, comparison_cells=pixels

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from giemsa.lab.recipes import BackboneSettings
 
     if isinstance(recipe.network, BackboneSettings):
-        from giemsa.lab.pretrained import fit_to_weights
+        from giemsa.lab.networks.pretrained import fit_to_weights
 
         recipe = fit_to_weights(recipe, lambda sentence: print(sentence, file=sys.stderr))
     content = _describe(recipe) | {"layers": _layers(recipe)}
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(recipe: Recipe) -> dict[str, Any]:
-    from giemsa.lab.layers import count_recipe_parameters
+    from giemsa.lab.networks.layers import count_recipe_parameters
 
     published = recipe.published
     return {
@@ -77,8 +77,8 @@ def _describe(recipe: Recipe) -> dict[str, Any]:
 def _layers(recipe: Recipe) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from giemsa.lab.layers import list_layers
-    from giemsa.lab.networks import check_network
+    from giemsa.lab.networks.building import check_network
+    from giemsa.lab.networks.layers import list_layers
 
     check_network(recipe)
     return [asdict(layer) | {"shape": list(layer.shape)} for layer in list_layers(recipe)]

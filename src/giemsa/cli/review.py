@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HELP = "export what reviewers answered"
 EPILOG = """examples:
   giemsa review export --data cells --output reviewed.csv
-  giemsa review export --raw --database postgresql://giemsa@db/giemsa --output answers.csv
+  giemsa review export --raw --database postgresql://giemsa.db/giemsa --output answers.csv
 
 Cells are found by the digest of their files. Where people disagree, the majority counts, and a tie is left out.
 """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from giemsa.lab.recipes import Recipe
-    from giemsa.lab.runs import Run
+    from giemsa.lab.training.runs import Run
 
 NAME = "train"
 HELP = "train a recipe on labelled cells"
@@ -103,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     recipe = read_recipe(args)
-    from giemsa.lab.calibration import Calibration
-    from giemsa.lab.datasets import read_labelled, training_data
-    from giemsa.lab.export import export_run
-    from giemsa.lab.training import train
+    from giemsa.lab.export.onnx import export_run
+    from giemsa.lab.training.calibration import Calibration
+    from giemsa.lab.training.datasets import read_labelled, training_data
+    from giemsa.lab.training.loop import train
 
     data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
     print(data.describe(), file=sys.stderr)
@@ -136,7 +136,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _say_validation(run: Run) -> str:
     """Say what the epoch whose weights are kept reached on the validation cells."""
-    from giemsa.lab.curves import read_run_metrics
+    from giemsa.lab.training.curves import read_run_metrics
 
     series = read_run_metrics(run.folder)
     losses = series.get("validation_loss")

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     import optuna
 
     from giemsa.data.splits import Split
-    from giemsa.lab.datasets import LabelledData
     from giemsa.lab.recipes import Recipe
-    from giemsa.lab.training import TrainingData
+    from giemsa.lab.training.datasets import LabelledData
+    from giemsa.lab.training.loop import TrainingData
 
 HELP = "search a recipe's settings"
 EPILOG = """examples:
   giemsa tune two-block-cnn-64 --space space.toml --trials 30 --data cells --split split.json --output tuned
   giemsa tune default --space space.toml --trials 90 --data cells --split split.json --output tuned-2 \\
-      --storage postgresql://giemsa@db/studies --study widths --resume
+      --storage postgresql://giemsa.db/studies --study widths --resume
 
 space.toml:
   metric = "validation_loss"                       # or validation_accuracy
@@ -72,13 +72,13 @@ def _tune(args: argparse.Namespace) -> int:
     if args.trials < 1:
         raise UsageError(f"--trials is {args.trials}: give 1 or more")
     recipe = read_recipe(args)
-    from giemsa.lab.search_space import read_space
+    from giemsa.lab.tuning.search_space import read_space
 
     space = read_space(args.space, recipe)
     _check_folder(args)
-    from giemsa.lab.datasets import read_labelled
-    from giemsa.lab.evaluation import versions
-    from giemsa.lab.tuning import FILES, StudyPlace, open_study, tune, write_results
+    from giemsa.lab.evaluation.reports import versions
+    from giemsa.lab.training.datasets import read_labelled
+    from giemsa.lab.tuning.study import FILES, StudyPlace, open_study, tune, write_results
 
     data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
     print(data.describe(), file=sys.stderr)
@@ -147,7 +147,7 @@ def _find_split(args: argparse.Namespace, recipe: Recipe, data: LabelledData) ->
 
 def _data_of(args: argparse.Namespace, data: LabelledData, split: Path) -> Any:  # noqa: ANN401  a callable
     """Give each trial its cells: of the training and validation parts only, at its own input size."""
-    from giemsa.lab.datasets import training_data
+    from giemsa.lab.training.datasets import training_data
 
     def give(recipe: Recipe) -> TrainingData:
         return training_data(recipe, data, split=split, fold=args.fold, cache=args.cache, limit=args.limit)

@@ -57,7 +57,7 @@ class PublishedSettings(_Settings):
 
 
 class ResidualCnnSettings(_Settings):
-    """Our own small network: see `giemsa.lab.networks.ResidualCnn`."""
+    """Our own small network: see `giemsa.lab.networks.building.ResidualCnn`."""
 
     kind: Literal["residual-cnn"] = "residual-cnn"
     stem_width: Count = 16
@@ -75,7 +75,7 @@ class ResidualCnnSettings(_Settings):
 
 
 class SequentialCnnSettings(_Settings):
-    """Convolutions, poolings and dense layers, one after another: see `giemsa.lab.sequential_cnn`."""
+    """Convolutions, poolings and dense layers, one after another: see `giemsa.lab.networks.sequential_cnn`."""
 
     kind: Literal["sequential-cnn"]
     widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (32, 64, 128)
@@ -95,7 +95,7 @@ class SequentialCnnSettings(_Settings):
 
 
 class BackboneSettings(_Settings):
-    """A network for natural pictures with a new head: see `giemsa.lab.backbones`."""
+    """A network for natural pictures with a new head: see `giemsa.lab.networks.backbones`."""
 
     kind: Literal["backbone"]
     model: str
@@ -133,7 +133,7 @@ class LabelSettings(_Settings):
 
 
 class AugmentationSettings(_Settings):
-    """How training cells are disturbed: see `giemsa.lab.augment`. A strength of 0 switches its disturbance off."""
+    """How training cells are disturbed: see `giemsa.lab.training.augment`. A strength of 0 switches it off."""
 
     start: Annotated[Literal["giemsa", "nothing"], LATER] = "giemsa"
     """`nothing`: what is left out here is off, instead of as below."""

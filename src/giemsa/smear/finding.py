@@ -29,7 +29,7 @@ from giemsa.smear.light import Stain, burnt_in_marks, measure_stain, seen_area, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FINDER_PATH: Final = Path(__file__).with_name("finder.onnx")
+FINDER_PATH: Final = Path(__file__).parents[1] / "model" / "embedded" / "finder.onnx"
 RED_CELL_UM: Final = 7.5
 """Diameter of a red cell on a dried film, 7 to 8 micrometres (Bain, Blood Cells, 5th ed. 2015)."""
 COARSE_PX: Final = 1280

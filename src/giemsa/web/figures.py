@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-EMBEDDED_CURVES: Final = Path(__file__).parents[1] / "embedded" / "curves.json"
+EMBEDDED_CURVES: Final = Path(__file__).parents[1] / "model" / "embedded" / "curves.json"
 RESAMPLES: Final = 1000
 _CONFIDENCE: Final = 0.95
 _LOGITS: Final = np.linspace(-12, 12, 241)

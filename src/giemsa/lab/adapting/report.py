@@ -1,0 +1,424 @@
+"""What an adaptation changed, before and after: on the laboratory's held-back cells, and on the cells of before.
+
+adaptation.json   every figure with its interval, and all that is needed to make it again
+adaptation.md     the same as tables
+adaptation.png    ROC curves before and after, and the learning curve
+held_back.csv     one row for each of the laboratory's cells
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from giemsa.files import replace_file, write_file
+from giemsa.lab.comparing.comparison import compare
+from giemsa.lab.comparing.entries import Contender
+from giemsa.lab.evaluation.reports import Predictions
+from giemsa.stats.bootstrap import RESAMPLES, Figure, Unit, clopper_pearson, paired_difference
+from giemsa.stats.metrics import roc_auc, roc_curve
+from giemsa.verdicts import DISCLAIMER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from giemsa.data.laboratory import Laboratory
+    from giemsa.lab.adapting.adaptation import Adaptation, Rehearsal, Start
+    from giemsa.lab.training.calibration import Calibration
+
+FALSE_ALARM_RATES: Final = (0.01, 0.001)
+"""Shares of uninfected cells called parasitized at which sensitivity is given."""
+_SIDES: Final = ("before", "after")
+_NAMES: Final = {
+    "roc_auc": "ROC AUC",
+    "sensitivity_at_1_percent": "sensitivity at 1 % false alarms, %",
+    "sensitivity_at_0.1_percent": "sensitivity at 0.1 % false alarms, %",
+    "sensitivity": "sensitivity at its threshold, %",
+    "specificity": "specificity at its threshold, %",
+}
+_FORGETTING: Final = ("roc_auc", "accuracy", "sensitivity", "specificity")
+_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#555555"
+
+
+def sensitivity_at(positive: NDArray[np.bool_], score: NDArray[np.floating], false_alarms: float) -> float:
+    """Give the share of parasitized cells above the score that at most this share of the uninfected ones exceeds.
+
+    Returns
+    -------
+    float
+        NaN where there are fewer uninfected cells than it takes to see one false alarm, or no parasitized one.
+    """
+    healthy = np.sort(score[~positive])
+    if not positive.any() or len(healthy) * false_alarms < 1:
+        return float("nan")
+    allowed = int(np.floor(false_alarms * len(healthy) + 1e-9))
+    return float((score[positive] > healthy[len(healthy) - 1 - allowed]).mean())
+
+
+def laboratory_figures(
+    laboratory: Laboratory, adaptation: Adaptation, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """Compute the laboratory's figures before and after, and the paired differences.
+
+    Intervals resample the laboratory's units; before and after in the same resamples.
+    """
+    positive = laboratory.positive
+    sides = {
+        "before": (adaptation.before, adaptation.called_before),
+        "after": (adaptation.after, adaptation.called_after),
+    }
+    kind: Unit = laboratory.kind
+    values = {side: _figures(positive, score, called) for side, (score, called) in sides.items()}
+    drawn: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for rows in _resamples(laboratory.units, resamples, seed):
+        for side, (score, called) in sides.items():
+            drawn[side].append(_figures(positive[rows], score[rows], called[rows]))
+    arrays = {side: {name: np.array([one[name] for one in drawn[side]]) for name in _NAMES} for side in sides}
+    found: dict[str, Any] = {
+        side: {
+            name: _figure(
+                values[side][name], arrays[side][name], kind, _share(name, positive, sides[side][1])
+            ).to_dict()
+            for name in _NAMES
+        }
+        for side in sides
+    }
+    found["difference"] = {
+        name: paired_difference(
+            values["after"][name] - values["before"][name], arrays["after"][name] - arrays["before"][name], kind
+        ).to_dict()
+        for name in _NAMES
+    }
+    found["learning_curve"] = _curve_figures(laboratory, adaptation, arrays["before"], resamples, seed)
+    return found
+
+
+def forgetting(
+    start: Start, adaptation: Adaptation, rehearsal: Rehearsal, *, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """Compare before and after on cells of the kind that the model comes from, at each model's own threshold."""
+    calibrations = {"before": start.calibration, "after": adaptation.calibration}
+    logits = {"before": adaptation.judged_before, "after": adaptation.judged_after}
+    contenders = []
+    for side, calibration in calibrations.items():
+        logit = logits[side]
+        assert logit is not None
+        contenders.append(Contender(side, side, _predictions(rehearsal, logit, calibration), calibration.threshold))
+    comparison = compare(contenders, resamples=resamples)
+    return {
+        "note": rehearsal.note,
+        "patients": len(rehearsal.judged_index.patients),
+        **{
+            entry.name: {
+                "n": entry.cells,
+                "parasitized": entry.parasitized,
+                **{
+                    side: {name: figure.to_dict() for name, figure in standing.figures.items()}
+                    for side, standing in zip(calibrations, entry.standings, strict=True)
+                },
+                "difference": {name: figure.to_dict() for name, figure in entry.differences[0, 1].items()},
+            }
+            for entry in comparison.sets
+        },
+    }
+
+
+def write_report(
+    folder: Path,
+    laboratory: Laboratory,
+    start: Start,
+    adaptation: Adaptation,
+    rehearsal: Rehearsal | None,
+    provenance: Mapping[str, Any],
+    *,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Write the report's files into the run's folder, and return the content of adaptation.json."""
+    positive = laboratory.positive
+    content: dict[str, Any] = {
+        "format": 1,
+        "disclaimer": DISCLAIMER,
+        "positive_class": "parasitized",
+        "n": len(positive),
+        "parasitized": int(positive.sum()),
+        "uninfected": int((~positive).sum()),
+        "unit": laboratory.kind,
+        "units": len(set(laboratory.units)),
+        "folds": int(adaptation.fold.max()) + 1,
+        "bootstrap": {"unit": laboratory.kind, "resamples": resamples, "seed": 0, "confidence": 0.95},
+        "calibration": asdict(adaptation.calibration),
+        "calibration_before": asdict(start.calibration),
+        "laboratory": laboratory_figures(laboratory, adaptation, resamples=resamples),
+        "forgetting": None if rehearsal is None else forgetting(start, adaptation, rehearsal, resamples=resamples),
+        "notes": list(laboratory.notes),
+        **provenance,
+    }
+    write_file(folder / "adaptation.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_file(folder / "adaptation.md", to_markdown(content))
+    _write_cells(folder / "held_back.csv", laboratory, adaptation)
+    draw(folder / "adaptation.png", laboratory, adaptation, content)
+    return content
+
+
+def to_markdown(content: Mapping[str, Any]) -> str:
+    """Write the report as Markdown."""
+    unit = content["unit"]
+    site = content["laboratory"]
+    lines = [
+        "# Adapted to a laboratory",
+        "",
+        f"{content['n']:,} reviewed cells of {content['units']} {unit}, {content['parasitized']} of them parasitized. "
+        f"Each of the {unit} was held back once ({content['folds']} folds), and judged by a model that had seen none "
+        "of its cells.",
+        "",
+        "## The laboratory's held-back cells",
+        "",
+        "| | before | after | difference |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {text} | "
+        + " | ".join(_write(site[side][name], name, signed=side == "difference") for side in (*_SIDES, "difference"))
+        + " |"
+        for name, text in _NAMES.items()
+    ]
+    lines += [
+        "",
+        f"In brackets: 95 % interval, bootstrap over the {unit}; with * exact, if cells were independent, since no "
+        "event was seen. Verdicts before: at the old threshold; after: at the threshold of the other folds.",
+    ]
+    if site["learning_curve"]:
+        lines += [
+            "",
+            "## How many reviewed parasites it takes",
+            "",
+            "| parasites reviewed | ROC AUC | sensitivity at 1 % false alarms, % |",
+            "|---:|---:|---:|",
+        ]
+        lines += [
+            f"| {point['parasites']} | {_write(point['roc_auc'], 'roc_auc')} | "
+            f"{_write(point['sensitivity_at_1_percent'], 'sensitivity')} |"
+            for point in site["learning_curve"]
+        ]
+    lines += _forgetting_lines(content["forgetting"])
+    calibration = content["calibration"]
+    lines += [
+        "",
+        f"The kept model calls a cell parasitized from p_parasitized = {calibration['threshold']:.4g} on "
+        f"({calibration['source']}).",
+        "",
+        *(f"- {note}" for note in content["notes"]),
+        f"- Command: `{content.get('command', '')}`",
+        "",
+        DISCLAIMER,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def draw(path: Path, laboratory: Laboratory, adaptation: Adaptation, content: Mapping[str, Any]) -> None:
+    """Draw ROC curves over a logarithmic axis of false alarms, and the learning curve."""
+    positive = laboratory.positive
+    settings: Any = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+    with mpl.rc_context(settings):
+        canvas = Canvas(figsize=(10.5, 4.9), layout="constrained")
+        canvas.supxlabel(DISCLAIMER, fontsize=7.5, color=_GREY)
+        left, right = canvas.subplots(1, 2)
+        floor = 0.5 / max(1, int((~positive).sum()))
+        for side, colour, style in (("before", _BLUE, "--"), ("after", _VERMILLION, "-")):
+            curve = roc_curve(positive, adaptation.before if side == "before" else adaptation.after)
+            area = content["laboratory"][side]["roc_auc"]["value"]
+            left.plot(
+                np.maximum(curve.false_positive_rate, floor),
+                curve.true_positive_rate,
+                color=colour,
+                linestyle=style,
+                drawstyle="steps-post",
+                label=f"{side}: AUC {area:.4f}",
+            )
+        left.set(xscale="log", xlim=(floor, 1), ylim=(-0.02, 1.02))
+        left.set_xlabel("uninfected cells called parasitized (log scale)")
+        left.set_ylabel("parasitized cells called so")
+        left.set_title("the laboratory's held-back cells")
+        left.legend(loc="lower right", frameon=False)
+        left.grid(alpha=0.25)
+        points = content["laboratory"]["learning_curve"]
+        series = (
+            ("roc_auc", _BLUE, "o", "ROC AUC"),
+            ("sensitivity_at_1_percent", _VERMILLION, "s", "sensitivity at 1 % false alarms"),
+        )
+        for name, colour, marker, label in series:
+            known = [point for point in points if point[name]["value"] is not None and point[name]["low"] is not None]
+            if known:
+                values = np.array([[point[name][key] for key in ("value", "low", "high")] for point in known])
+                right.errorbar(
+                    [point["parasites"] for point in known],
+                    values[:, 0],
+                    yerr=[values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]],
+                    color=colour,
+                    marker=marker,
+                    capsize=3,
+                    label=label,
+                )
+        right.set_xlabel("reviewed parasites that were trained on (0: before)")
+        right.set_title(f"how many to review; bars: 95 %, {laboratory.kind} resampled")
+        right.grid(alpha=0.25)
+        if points:
+            right.legend(loc="lower right", frameon=False)
+        else:
+            right.text(0.5, 0.5, "no learning curve was measured", ha="center", transform=right.transAxes)
+        with replace_file(path) as partial:
+            canvas.savefig(partial, dpi=130, format="png")
+
+
+def _figures(positive: NDArray[np.bool_], score: NDArray[np.floating], called: NDArray[np.bool_]) -> dict[str, float]:
+    both = 0 < positive.sum() < len(positive)
+    return {
+        "roc_auc": roc_auc(positive, score) if both else float("nan"),
+        "sensitivity_at_1_percent": sensitivity_at(positive, score, FALSE_ALARM_RATES[0]),
+        "sensitivity_at_0.1_percent": sensitivity_at(positive, score, FALSE_ALARM_RATES[1]),
+        "sensitivity": float(called[positive].mean()) if positive.any() else float("nan"),
+        "specificity": float((~called[~positive]).mean()) if (~positive).any() else float("nan"),
+    }
+
+
+def _curve_figures(
+    laboratory: Laboratory,
+    adaptation: Adaptation,
+    before: Mapping[str, NDArray[np.float64]],
+    resamples: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    if not adaptation.curve:
+        return []
+    positive, kind = laboratory.positive, laboratory.kind
+    wanted = ("roc_auc", "sensitivity_at_1_percent")
+    none = np.zeros(len(positive), np.bool_)
+    points = []
+    for parasites, logit in {0: adaptation.before, **adaptation.curve}.items():
+        values = _figures(positive, logit, none)
+        if parasites == 0:
+            arrays = {name: before[name] for name in wanted}
+        else:
+            drawn = [
+                _figures(positive[rows], logit[rows], none[rows])
+                for rows in _resamples(laboratory.units, resamples, seed)
+            ]
+            arrays = {name: np.array([one[name] for one in drawn]) for name in wanted}
+        points.append(
+            {
+                "parasites": parasites,
+                **{name: _figure(values[name], arrays[name], kind, None).to_dict() for name in wanted},
+            }
+        )
+    return points
+
+
+def _resamples(units: NDArray[np.str_], resamples: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Draw units with replacement, and give the rows of all of their cells."""
+    names, of_cell = np.unique(units, return_inverse=True)
+    order = np.argsort(of_cell, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(of_cell))[:-1])
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.concatenate([rows[place] for place in rng.integers(0, len(names), len(names))])
+
+
+def _figure(value: float, drawn: NDArray[np.float64], kind: Unit, share: tuple[int, int] | None) -> Figure:
+    if np.isnan(value):
+        return Figure(None, None, None, kind, reason="too few uninfected cells to see so rare false alarms")
+    if share is not None and share[0] in {0, share[1]}:
+        return Figure(value, *clopper_pearson(*share), unit="cells", exact=True)
+    return paired_difference(value, drawn, kind)
+
+
+def _share(name: str, positive: NDArray[np.bool_], called: NDArray[np.bool_]) -> tuple[int, int] | None:
+    if name == "sensitivity":
+        return int(called[positive].sum()), int(positive.sum())
+    if name == "specificity":
+        return int((~called[~positive]).sum()), int((~positive).sum())
+    return None
+
+
+def _predictions(rehearsal: Rehearsal, logit: NDArray[np.float32], calibration: Calibration) -> Predictions:
+    index, labels = rehearsal.judged_index, rehearsal.judged_labels
+    return Predictions(
+        images=[cell.file for cell in index],
+        p_parasitized=calibration.probability(logit),
+        logit=logit.astype(np.float64),
+        official=labels.official.astype(np.int8),
+        reviewed=labels.reviewed if labels.review_known else None,
+        donor=labels.donor if labels.donors_known else None,
+        patients=[cell.patient for cell in index],
+    )
+
+
+def _forgetting_lines(entry: Mapping[str, Any] | None) -> list[str]:
+    if entry is None:
+        return ["", "No cells of the model's own kind were given (--data): what it has forgotten is not known."]
+    lines = ["", "## The cells of before", ""]
+    for labels in ("official", "confirmed", "donors"):
+        if labels not in entry:
+            continue
+        part = entry[labels]
+        lines += [
+            f"{part['n']:,} cells of {entry['patients']} patients, {labels} labels:"
+            if labels != "donors"
+            else f"{part['n']:,} cells of donors, all of them uninfected:",
+            "",
+            "| | before | after | difference |",
+            "|---|---:|---:|---:|",
+        ]
+        lines += [
+            f"| {name.replace('_', ' ').replace('roc auc', 'ROC AUC')} | "
+            + " | ".join(
+                _write(part[side][name], name, signed=side == "difference") for side in (*_SIDES, "difference")
+            )
+            + " |"
+            for name in (("specificity",) if labels == "donors" else _FORGETTING)
+        ]
+        lines.append("")
+    return [*lines, str(entry["note"]), "", "Verdicts at each model's own threshold; shares in %."]
+
+
+def _write(figure: Mapping[str, Any], name: str, *, signed: bool = False) -> str:
+    if figure["value"] is None:
+        return f"not defined: {figure['reason']}"
+    scale, places = (1, 4) if name == "roc_auc" else (100, 2)
+    sign = "+" if signed else ""
+    text = f"{scale * figure['value']:{sign}.{places}f}"
+    if figure["low"] is None:
+        return f"{text} ({figure.get('reason', '')})"
+    star = "*" if "exact" in str(figure.get("interval", "")) else ""
+    return f"{text} [{scale * figure['low']:{sign}.{places}f}, {scale * figure['high']:{sign}.{places}f}]{star}"
+
+
+def _write_cells(path: Path, laboratory: Laboratory, adaptation: Adaptation) -> None:
+    words = np.array(["uninfected", "parasitized"])
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ("image", laboratory.kind[:-1], "fold", "label", "verdict_before", "logit_before", "verdict", "logit")
+        )
+        for row, cell in enumerate(laboratory.index):
+            writer.writerow(
+                (
+                    cell.file,
+                    cell.patient,
+                    int(adaptation.fold[row]),
+                    cell.label,
+                    words[int(adaptation.called_before[row])],
+                    f"{adaptation.before[row]:.9g}",
+                    words[int(adaptation.called_after[row])],
+                    f"{adaptation.after[row]:.9g}",
+                )
+            )

@@ -1,0 +1,293 @@
+"""Patient-grouped cross-validation: every cell scored by a network that has not seen its patient.
+
+The folds' runs stand in `fold-0`, `fold-1` ... of the output folder, each a run like any other. From the pooled
+out-of-fold logits come the calibration and the threshold that the recipe's shipped model uses, since a
+model that is trained on everything has nothing of its own left to be calibrated on.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from giemsa.errors import DataError, RunError
+from giemsa.files import replace_file, write_file
+from giemsa.lab.evaluation.reports import Predictions, versions, write_evaluation
+from giemsa.lab.training.calibration import Calibration, fit_calibration
+from giemsa.lab.training.cells import choose_targets
+from giemsa.lab.training.loop import TrainingData, predict_logits, train
+from giemsa.stats.metrics import roc_auc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from giemsa.data.index import CellIndex
+    from giemsa.data.labels import LabelSets
+    from giemsa.data.splits import Split
+    from giemsa.lab.recipes import Recipe
+
+DONOR_SPECIFICITY = 0.983
+"""The threshold calls at least this part of the donors' cells uninfected, out of fold."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What cross-validation gives.
+
+    Attributes
+    ----------
+    logit : (N,) ndarray of float32
+        For each cell of the index, from the network that had not seen its patient.
+    fold : (N,) ndarray of int
+        Which fold each cell was held back in.
+    calibration : Calibration
+        Fitted on all of them.
+    """
+
+    logit: NDArray[np.float32]
+    fold: NDArray[np.int64]
+    calibration: Calibration
+
+
+def cross_validate(
+    recipe: Recipe,
+    index: CellIndex,
+    labels: LabelSets,
+    split: Split,
+    pixels: NDArray[np.uint8],
+    folder: Path,
+    *,
+    folds: list[int] | None = None,
+    resume: bool = False,
+    command: str = "",
+    threads: int | None = None,
+    progress: bool = False,
+    report: Callable[[str], None] = print,
+) -> OutOfFold | None:
+    """Train once a fold and pool what the held-back cells get.
+
+    Parameters
+    ----------
+    recipe, index, labels, split, pixels
+        As for `giemsa.lab.training.loop.train`; the split has folds.
+    folder : Path
+        Where the folds' runs and the pooled predictions go.
+    folds : list of int, optional
+        Train these only, so that several processes can share the work; the pooled result is made once
+        all folds are complete.
+    report : callable
+        Is told, in a sentence, how each fold went.
+
+    Returns
+    -------
+    OutOfFold or None
+        None while other folds are missing.
+    """
+    chosen = list(range(split.n_folds)) if folds is None else folds
+    for k in chosen:
+        train_rows, held_back = split.fold(index, k)
+        data = TrainingData(index, labels, pixels, train_rows, held_back, split.digest, f"fold {k}")
+        run = train(
+            recipe,
+            data,
+            folder / f"fold-{k}",
+            resume=resume,
+            command=command,
+            threads=threads,
+            progress=progress,
+        )
+        path = folder / f"fold-{k}" / "held_back.npz"
+        if not path.exists():
+            logit = predict_logits(run.load_network(), pixels, held_back)
+            with replace_file(path) as partial, partial.open("wb") as file:
+                np.savez(file, rows=held_back, logit=logit)
+        report(f"Fold {k}: trained on {len(train_rows)} cells, {len(held_back)} held back.")
+    missing = [k for k in range(split.n_folds) if not (folder / f"fold-{k}" / "held_back.npz").exists()]
+    if missing:
+        report(f"Folds still to be trained: {', '.join(map(str, missing))}.")
+        return None
+    return pool(recipe, index, labels, split, folder)
+
+
+def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, folder: Path) -> OutOfFold:
+    """Put the folds' held-back predictions together, calibrate them, and write both down.
+
+    Raises
+    ------
+    RunError
+        If the folds do not cover every cell once.
+    """
+    logit = np.full(len(index), np.nan, np.float32)
+    fold = np.full(len(index), -1)
+    for k in range(split.n_folds):
+        held = np.load(folder / f"fold-{k}" / "held_back.npz")
+        if (fold[held["rows"]] >= 0).any():
+            raise RunError(f"{folder} does not hold one cross-validation: fold {k} repeats cells of another")
+        logit[held["rows"]], fold[held["rows"]] = held["logit"], k
+    if (fold < 0).any():
+        raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back")
+    calibration = calibrate(logit, labels, recipe)
+    write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
+    _write_predictions(folder / "out_of_fold.csv", index, labels, logit, fold, calibration)
+    return OutOfFold(logit, fold, calibration)
+
+
+def calibrate(
+    logit: NDArray[np.float32], labels: LabelSets, recipe: Recipe, rows: NDArray[np.bool_] | None = None
+) -> Calibration:
+    """Fit calibration and threshold on out-of-fold logits: confirmed cells, and all of the donors'.
+
+    Parameters
+    ----------
+    rows : (N,) ndarray of bool, optional
+        Look at these cells only.
+    """
+    chosen = np.ones(len(logit), np.bool_) if rows is None else rows
+    targets = choose_targets(labels, recipe.labels)
+    known = (targets.weight > 0) & chosen
+    return fit_calibration(
+        logit,
+        targets.positive,
+        known.astype(np.float64),
+        donor=labels.donor & chosen,
+        donor_specificity=DONOR_SPECIFICITY,
+        source=f"out-of-fold logits of {int(known.sum())} cells, patients grouped",
+    )
+
+
+def write_figures(
+    recipe: Recipe,
+    index: CellIndex,
+    labels: LabelSets,
+    result: OutOfFold,
+    folder: Path,
+    *,
+    command: str = "",
+    force: bool = False,
+) -> str:
+    """Write the pooled evaluation and the table of folds, and return that table.
+
+    Pooled figures are taken at the threshold that all folds together gave. Each fold's own accuracy and specificity are
+    taken with the calibration of the other folds, so that no patient helped to choose the threshold that judges it.
+    """
+    predictions = Predictions(
+        images=[cell.file for cell in index.cells],
+        p_parasitized=result.calibration.probability(result.logit),
+        logit=result.logit.astype(np.float64),
+        official=labels.official.astype(np.int8),
+        reviewed=labels.reviewed if labels.review_known else None,
+        donor=labels.donor if labels.donors_known else None,
+        patients=[cell.patient for cell in index.cells],
+    )
+    provenance = {
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest,
+        "data_digest": index.digest,
+        "calibration": asdict(result.calibration),
+        "command": command,
+        "versions": versions(),
+        "notes": ["Every cell was judged by a network that had not seen its patient."],
+    }
+    folds = fold_figures(recipe, labels, result)
+    write_evaluation(
+        folder / "pooled",
+        predictions,
+        predictions.evaluate(result.calibration.threshold),
+        provenance=provenance,
+        force=force,
+    )
+    write_file(folder / "folds.json", json.dumps(folds, indent=2) + "\n")
+    return format_folds(folds)
+
+
+def fold_figures(recipe: Recipe, labels: LabelSets, result: OutOfFold) -> dict[str, Any]:
+    """Compute each fold's figures, and their means, on confirmed labels where a review is known."""
+    judged = labels.confirmed if labels.review_known else np.ones(len(labels), np.bool_)
+    positive = labels.official == 1
+    rows = []
+    for k in range(int(result.fold.max()) + 1):
+        others = calibrate(result.logit, labels, recipe, result.fold != k)
+        called = others.probability(result.logit) >= others.threshold
+        cells = judged & (result.fold == k)
+        donors = labels.donor & (result.fold == k)
+        rows.append(
+            {
+                "fold": k,
+                "n": int(cells.sum()),
+                "accuracy": float((called == positive)[cells].mean()),
+                "sensitivity": float(called[cells & positive].mean()),
+                "specificity": float((~called)[cells & ~positive].mean()),
+                "roc_auc": roc_auc(positive[cells], result.logit[cells]),
+                "donors": int(donors.sum()),
+                "donor_specificity": float((~called)[donors].mean()) if donors.any() else None,
+            }
+        )
+    means = {
+        name: float(np.mean([row[name] for row in rows]))
+        for name in ("accuracy", "sensitivity", "specificity", "roc_auc", "donor_specificity")
+        if all(row[name] is not None for row in rows)
+    }
+    return {"labels": "confirmed" if labels.review_known else "official", "folds": rows, "mean": means}
+
+
+def format_folds(folds: dict[str, Any]) -> str:
+    """Format the table of folds for people."""
+    columns = ("accuracy", "sensitivity", "specificity", "roc_auc", "donor_specificity")
+    lines = [f"{'fold':>5} {'cells':>6} " + " ".join(f"{name.replace('_', ' '):>17}" for name in columns)]
+    for row in [*folds["folds"], {"fold": "mean", "n": "", **folds["mean"]}]:
+        values = " ".join(f"{'' if row.get(name) is None else format(row[name], '.5f'):>17}" for name in columns)
+        lines.append(f"{row['fold']:>5} {row['n']:>6} {values}")
+    lines.append(
+        f"On {folds['labels']} labels; donor specificity on all of the donors' cells; thresholds from the other folds."
+    )
+    return "\n".join(lines)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `pool` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is not such a file.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Calibration(**content)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}") from None
+
+
+def _write_predictions(
+    path: Path,
+    index: CellIndex,
+    labels: LabelSets,
+    logit: NDArray[np.float32],
+    fold: NDArray[np.int64],
+    calibration: Calibration,
+) -> None:
+    probability = calibration.probability(logit)
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "patient", "fold", "official", "reviewed", "donor", "p_parasitized", "logit"])
+        names = {1: "parasitized", 0: "uninfected", -1: ""}
+        for row, cell in enumerate(index.cells):
+            writer.writerow(
+                [
+                    cell.file,
+                    cell.patient or "",
+                    fold[row],
+                    names[int(labels.official[row])],
+                    names[int(labels.reviewed[row])],
+                    "yes" if labels.donor[row] else "no",
+                    f"{probability[row]:.9g}",
+                    f"{logit[row]:.9g}",
+                ]
+            )
