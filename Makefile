@@ -51,7 +51,7 @@ $(VENV)/.base: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.web: $(VENV)/.base pyproject.toml
-	@echo "==> Installing the dashboard (FastAPI, Dash, SQLAlchemy)"
+	@echo "==> Installing the dashboard (FastAPI, SQLAlchemy)"
 	@$(BIN)/python -m pip install --quiet --editable ".[web]"
 	@touch $@
 

@@ -98,7 +98,7 @@ def test_it_serves_from_a_read_only_place_as_nobody_and_is_well(image, open_fold
         check = [part.replace(":8000", f":{port}") for part in instruction("HEALTHCHECK")]
         assert subprocess.run([sys.executable, *check[1:]], check=False).returncode == 0
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
-            assert client.get("/").status_code == client.get("/assets/style.css").status_code == 200
+            assert client.get("/").status_code == client.get("/static/style.css").status_code == 200
             assert client.get("/examples.zip").content.startswith(b"PK")
             sent = {"files": ("a.png", cell_png())}
             assert client.post("/api/v1/cells", files=sent).status_code == 401

@@ -214,15 +214,22 @@ def test_filter_and_find(page):
 def test_the_table_sorts_and_filters(page):
     judge_examples(page)
     page.click("#view-table")
-    rows = page.locator("#table .ag-center-cols-container .ag-row")
-    expect(rows.first).to_be_visible()
-    header = page.locator('#table .ag-header-cell[col-id="image"] .ag-header-cell-text')
-    header.click()
-    expect(page.locator('#table .ag-row[row-index="0"] [col-id="image"]')).to_contain_text("drawn_parasitized_edge")
-    header.click()
-    expect(page.locator('#table .ag-row[row-index="0"] [col-id="image"]')).to_contain_text("drawn_uninfected_torn")
+    names = page.locator("#table tbody tr td:nth-child(2)")
+    expect(names).to_have_count(32)
+    header = page.locator("#table th", has_text="Name")
+    header.locator("button").click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    expect(names.first).to_contain_text("drawn_parasitized_edge")
+    header.locator("button").focus()
+    page.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "descending")
+    expect(names.first).to_contain_text("drawn_uninfected_torn")
+    expect(page.locator("#table th", has_text="Novelty")).to_have_count(0)  # this model tells none
     shot(page, "web-table")
-    page.locator('#table .ag-row[row-index="0"] [col-id="image"]').click()
+    page.fill("#find", "plain")
+    expect(names.first).to_contain_text("plain")
+    page.fill("#find", "")
+    names.first.locator("button").click()
     expect(page.locator("#look h2")).to_contain_text("drawn_uninfected_torn")
 
 
@@ -302,7 +309,7 @@ def test_the_threshold_moves_the_figures(page):
     page.click("text=50 %, as in the data set")
     high = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()
     assert float(high.split()[0]) > float(low.split()[0])
-    expect(page.locator("#roc .main-svg").first).to_be_attached()
+    expect(page.locator("#roc svg.chart")).to_be_attached()
     expect(page.locator("#live-figures")).to_contain_text("in a million healthy cells")
     shot(page, "web-model")
 
@@ -404,7 +411,7 @@ def test_what_has_the_focus_keeps_it_when_the_review_is_drawn_anew(page):
     page.locator("#reviewer").focus()
     page.keyboard.type(" of somebody")
     with drawn_anew(page):
-        page.evaluate("giemsa.show('/review', false)")  # as when the data come late
+        page.evaluate("import('/static/pages.mjs').then(({ show }) => show('/review', false))")  # as when the data come late
     assert focused() == "reviewer"
     expect(page.locator("#reviewer")).to_have_value("Keys of somebody")
 
@@ -612,12 +619,12 @@ def test_everybody_can_use_it(page, tmp_path):
     assert violations(page) == []
     page.keyboard.press("Escape")
     page.click("#view-table")
-    expect(page.locator("#table .ag-row").first).to_be_visible()
+    expect(page.locator("#table tbody tr").first).to_be_visible()
     assert violations(page) == []
     assert fits(page)
     page.click("nav >> text=Model")
     expect(page.locator("body")).to_have_attribute("data-model", "ready")
-    expect(page.locator("#roc .main-svg").first).to_be_attached()
+    expect(page.locator("#roc svg.chart")).to_be_attached()
     assert violations(page) == []
     assert fits(page)
     page.click("nav >> text=Review")

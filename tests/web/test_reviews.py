@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from giemsa.web.database import Review
-from giemsa.web.reviews import compare_readers
+from giemsa.web.readers import compare_readers
 
 
 @pytest.fixture
