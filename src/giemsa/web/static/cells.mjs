@@ -378,7 +378,7 @@ function renderGrid(cells) {
  */
 function shortName(name) {
   const last = name.slice(name.lastIndexOf("/") + 1).replace(/\.\w{3,4}$/, "") || name;
-  return last.length > 19 ? `${last.slice(0, 6)}…${last.slice(-12)}` : last;
+  return last.length > 30 ? `${last.slice(0, 11)}…${last.slice(-18)}` : last;
 }
 
 /**

@@ -27,7 +27,7 @@ import { h, svg } from "./dom.mjs";
  * @property {(point: Point) => void} [pick]
  */
 
-const MARGIN = { left: 62, right: 14, top: 12, bottom: 50 };
+const MARGIN = { left: 62, right: 26, top: 12, bottom: 50 };
 const HEIGHT = 400;
 const REACH = 40; // pixels from a point within which it is told
 let charts = 0;

@@ -170,7 +170,8 @@ function draw() {
   const notes = [
     `Intervals by bootstrap over ${units}; where all or none were called, the exact bound over cells.`,
     "The predictive values hold at the share of infected cells chosen above.",
-    `Moving the threshold changes nothing elsewhere: verdicts are given at ${shownThreshold(state.card?.threshold ?? 0.5)}.`,
+    "Moving the threshold changes nothing elsewhere:",
+    `verdicts are given at ${shownThreshold(state.card?.threshold ?? 0.5)}.`,
     state.curves[state.of].serving ? "" : "These are figures of another model than the one that judges here.",
   ];
   $("live-note").textContent = notes.join(" ");

@@ -373,7 +373,8 @@ function keeping() {
   const take = { type: "button", id: "take", disabled: !state.kept.length, onclick: takeKept };
   const about =
     "Answers are kept with your name, the picture's digest and the model's. The pictures themselves are not, unless " +
-    "you say so here; then whoever reaches this server can see them, and remove them. Answers stay when a picture goes.";
+    "you say so here; then whoever reaches this server can see them, and remove them. Answers stay when a picture " +
+    "is removed.";
   return h(
     "div",
     { class: "card-box" },
@@ -551,7 +552,8 @@ function agreementTable(rows) {
 
 function renderSaved() {
   const waiting = unsaved();
-  const said = waiting ? `${count(waiting, "answer")} on the way …` : state.undo.length ? "All answers are kept." : "";
+  const all = state.undo.length ? "All answers are kept." : "";
+  const said = waiting ? `${count(waiting, "answer")} on the way …` : all;
   const saved = document.getElementById("saved");
   if (saved) saved.textContent = said;
   document.body.dataset.unsaved = String(waiting);

@@ -63,9 +63,8 @@ export class Table {
     const page = rows.slice(this.first, this.first + this.size);
     this.body.replaceChildren(...page.map((row) => this.rowOf(row, shown)));
     const last = this.first + page.length;
-    this.place.textContent = rows.length
-      ? `${(this.first + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${rows.length.toLocaleString("en")}`
-      : "No rows";
+    const [from, to, of] = [this.first + 1, last, rows.length].map((n) => n.toLocaleString("en"));
+    this.place.textContent = rows.length ? `${from} to ${to} of ${of}` : "No rows";
     this.previous.disabled = this.first === 0;
     this.next.disabled = last >= rows.length;
   }
