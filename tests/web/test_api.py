@@ -406,7 +406,7 @@ def test_every_answer_is_described_with_an_example_that_is_one(client):
                     assert example, (path, status, kind)
                     if reference:
                         title = described["title"]
-                        kind = next(getattr(part, title) for part in modules if hasattr(part, title))
-                        kind.model_validate(example)
+                        model_of = next(getattr(part, title) for part in modules if hasattr(part, title))
+                        model_of.model_validate(example)
                     seen += 1
     assert seen > 50

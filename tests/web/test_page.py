@@ -411,7 +411,9 @@ def test_what_has_the_focus_keeps_it_when_the_review_is_drawn_anew(page):
     page.locator("#reviewer").focus()
     page.keyboard.type(" of somebody")
     with drawn_anew(page):
-        page.evaluate("import('/static/pages.mjs').then(({ show }) => show('/review', false))")  # as when the data come late
+        page.evaluate(
+            "import('/static/pages.mjs').then(({ show }) => show('/review', false))"
+        )  # as when the data come late
     assert focused() == "reviewer"
     expect(page.locator("#reviewer")).to_have_value("Keys of somebody")
 

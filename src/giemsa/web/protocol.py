@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     import asyncio
 
 MAX_HEADER_BYTES: Final = 32_768
-HEADERS_S: Final = 20.0
+HEADERS_S: Final = 20
 """How long headers may take, and how long a connection is kept without a request."""
-STALLED_S: Final = 60.0
+STALLED_S: Final = 60
 """How long an answer may wait for a caller who does not read it."""
 MAX_CONNECTIONS: Final = 1_000
 
 
-def bounded_protocol(*, most: int = MAX_CONNECTIONS, headers_s: float = HEADERS_S,
-                     stalled_s: float = STALLED_S) -> type[H11Protocol]:  # fmt: skip
+def bounded_protocol(*, most: int, headers_s: float, stalled_s: float) -> type[H11Protocol]:
     """Class of the connections of one server, which know of each other."""
     waiting: dict[H11Protocol, asyncio.TimerHandle] = {}  # for headers; the one that waits longest comes first
 

@@ -11,7 +11,7 @@ import uvicorn
 from giemsa.errors import UsageError
 from giemsa.web.app import create_app
 from giemsa.web.logs import set_up_logging
-from giemsa.web.protocol import HEADERS_S, MAX_CONNECTIONS, MAX_HEADER_BYTES, bounded_protocol
+from giemsa.web.protocol import HEADERS_S, MAX_CONNECTIONS, MAX_HEADER_BYTES, STALLED_S, bounded_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,9 +66,9 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            http=bounded_protocol(most=_connections()),
+            http=bounded_protocol(most=_connections(), headers_s=HEADERS_S, stalled_s=STALLED_S),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            timeout_keep_alive=int(HEADERS_S),
+            timeout_keep_alive=HEADERS_S,
             timeout_graceful_shutdown=_LAST_S,
             ws="none",
             lifespan="on",
