@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo app test lint format clean
+.PHONY: help demo app test lint lint-page format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,13 +32,22 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory lint-page
+
+# TypeScript's checker and Biome, from npm and pinned by package-lock.json; nothing of them is needed to run Giemsa.
+lint-page:
+	@if ! command -v npm >/dev/null; then echo "==> The page's scripts are not checked: npm is not installed"; \
+	elif ! { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent; }; then \
+	  echo "==> The page's scripts are not checked: TypeScript and Biome cannot be had here"; \
+	else echo "==> Checking the types and the style of the page's scripts"; npm run --silent check; fi
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@[ ! -d node_modules ] || npm run --silent format
 
 clean:
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) node_modules demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@echo "==> Making a virtual environment in $(VENV)"

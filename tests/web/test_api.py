@@ -301,6 +301,15 @@ class TestRefusals:
     def test_an_archive_of_countless_entries(self, client):
         assert "100,001 entries" in problem(client.post("/api/v1/cells", files=files(("many.zip", countless()))), 413)
 
+    def test_a_browser_is_shown_a_page_and_a_program_a_problem(self, client):
+        browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+        page = client.get("/<nothing>", headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "There is nothing at /&lt;nothing&gt;" in page.text
+        for headers in ({}, {"Accept": "application/json"}, {"Accept": "*/*"}):
+            assert "/nothing" in problem(client.get("/nothing", headers=headers), 404)
+        assert "/api/v1/nothing" in problem(client.get("/api/v1/nothing", headers=browser), 404)
+
     def test_an_unknown_address_and_a_wrong_method(self, client):
         assert "/nothing" in problem(client.get("/nothing"), 404)
         assert "DELETE" in problem(client.delete("/api/v1/cells"), 405)

@@ -306,7 +306,11 @@ function render() {
   const any = state.cells.length > 0;
   document.body.classList.toggle("has-cells", any);
   $("results").hidden = !any;
-  if (!any) return;
+  if (!any) {
+    $("grid").replaceChildren();
+    made?.show([]);
+    return;
+  }
   renderTotals();
   const cells = ordered();
   const isGrid = state.view === "grid";
