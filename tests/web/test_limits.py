@@ -363,6 +363,22 @@ class TestFaults:
         assert "deep" in caplog.text
 
 
+def test_archives_without_number_do_not_use_up_the_files_of_the_process(client, make_zip, cell_png):
+    archives = [("files", (f"{i}.zip", make_zip({"a.png": b"x"}))) for i in range(400)]
+    refused = client.post("/api/v1/cells", files=archives)
+    assert (refused.status_code, refused.json()["status"]) == (503, 503)
+    for _ in range(3):
+        assert len(client.post("/api/v1/cells", files=archives[:50]).json()["cells"]) == 50
+    assert client.post("/api/v1/cells", files={"files": ("a.png", cell_png())}).status_code == 200
+
+
+def test_json_that_is_nested_deeply_is_refused_in_a_sentence(client):
+    for body in (b"[" * 60_000, b'{"key":' * 8_000, b"9" * 60_000):
+        refused = client.post("/api/v1/reviews", content=body, headers={"Content-Type": "application/json"})
+        assert refused.status_code in (400, 422)
+        assert len(refused.json()["detail"]) < 500
+
+
 def test_no_answer_repeats_the_host_that_a_caller_named(client):
     for path in ("/api/v1/cells/", "/docs/", "/static", "/model/"):
         answer = client.get(path, headers={"Host": "localhost:1234"})

@@ -26,7 +26,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from giemsa.archives import open_archive
 from giemsa.errors import PictureError, SourceError
 from giemsa.sources import Source, open_archive_sources, printable
-from giemsa.web.problems import ProblemError
+from giemsa.web.problems import ProblemError, busy
 from giemsa.web.settings import MAX_CELLS, MAX_NAME
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_MEMBERS: Final = 100_000
 """Most entries, pictures or not, of an archive that is uploaded."""
+MAX_FILES: Final = 200
+"""Most archives, and pictures of fields for reports, that are open at a time."""
 READING_S: Final = 20.0
 """Seconds of a processor that reading the pictures of an archive may take: some 2 GB that shrink as cells do."""
 _PREFIX: Final = "giemsa-serve-"
@@ -55,6 +57,7 @@ class Folder:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))  # 0700
         self._lock = _locked(self.path / "new-lock")
         (self.path / "new-lock").rename(self.path / "lock")  # it never lies there unlocked
+        self._files: list[BinaryIO] = []
 
     def close(self) -> None:
         """Remove it with all that is in it."""
@@ -63,10 +66,21 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def new_file(self) -> BinaryIO:
-        """Open a file in it, without a name where the system can do that."""
-        if Path("/proc/self/fd").is_dir():
-            return cast("BinaryIO", tempfile.TemporaryFile(dir=self.path))
-        return cast("BinaryIO", tempfile.NamedTemporaryFile(dir=self.path))
+        """Open a file in it, without a name where the system can do that.
+
+        Raises
+        ------
+        ProblemError
+            503, if as many are open as may be: files are few in a process, and connections need some too.
+        """
+        self._files = [file for file in self._files if not file.closed]
+        if len(self._files) >= MAX_FILES:
+            raise busy("the server holds as many archives as it has room for")
+        has_no_name = Path("/proc/self/fd").is_dir()
+        make: Any = tempfile.TemporaryFile if has_no_name else tempfile.NamedTemporaryFile
+        file = cast("BinaryIO", make(dir=self.path))
+        self._files.append(file)
+        return file
 
 
 def path_of(file: BinaryIO) -> str:
