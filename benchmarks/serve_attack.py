@@ -175,7 +175,7 @@ async def bad_archives(host: str, port: int) -> None:
     entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 1, 1, 5, len(extra), 0, 0, 0, 0, 2**32 - 1)
     directory = entry + b"a.png" + extra
     content = content[:start] + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(directory), start, 0)
-    body = b"".join(PART % b"zip" + content + b"\r\n" for _ in range(300)) + b"--x--\r\n"
+    body = b"".join(PART % b"zip" + content + b"\r\n" for _ in range(20)) + b"--x--\r\n"
     close = "Connection: close\r\n"
     await send(host, port, head("POST", "/api/v1/cells", f"{MULTIPART}{close}Content-Length: {len(body)}\r\n"), body)
 

@@ -363,12 +363,15 @@ class TestFaults:
         assert "deep" in caplog.text
 
 
-def test_archives_without_number_do_not_use_up_the_files_of_the_process(client, make_zip, cell_png):
-    archives = [("files", (f"{i}.zip", make_zip({"a.png": b"x"}))) for i in range(400)]
+def test_archives_without_number_do_not_use_up_the_files_of_the_process(client, make_zip, cell_png, monkeypatch):
+    archives = [("files", (f"{i}.zip", make_zip({"a.png": b"x"}))) for i in range(50)]
     refused = client.post("/api/v1/cells", files=archives)
-    assert (refused.status_code, refused.json()["status"]) == (503, 503)
-    for _ in range(3):
-        assert len(client.post("/api/v1/cells", files=archives[:50]).json()["cells"]) == 50
+    assert (refused.status_code, refused.json()["status"]) == (413, 413)
+    for _ in range(12):  # files are given back
+        assert len(client.post("/api/v1/cells", files=archives[:20]).json()["cells"]) == 20
+    monkeypatch.setattr("giemsa.web.uploads.MAX_FILES", 10)
+    refused = client.post("/api/v1/cells", files=archives[:20])
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
     assert client.post("/api/v1/cells", files={"files": ("a.png", cell_png())}).status_code == 200
 
 

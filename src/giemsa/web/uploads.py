@@ -38,6 +38,8 @@ MAX_MEMBERS: Final = 100_000
 """Most entries, pictures or not, of an archive that is uploaded."""
 MAX_FILES: Final = 200
 """Most archives, and pictures of fields for reports, that are open at a time."""
+MAX_ARCHIVES: Final = 20
+"""Most archives in one body; each is a file, which is made while nobody else is answered."""
 READING_S: Final = 20.0
 """Seconds of a processor that reading the pictures of an archive may take: some 2 GB that shrink as cells do."""
 _PREFIX: Final = "giemsa-serve-"
@@ -175,6 +177,7 @@ class _Reader:
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._ended = False
+        self._archives = 0
         self._parser = MultipartParser(
             boundary,
             cast(
@@ -274,6 +277,9 @@ class _Reader:
             return
         part.content += data[start:end]
         if len(part.content) >= 4 and _is_archive(part):
+            self._archives += 1
+            if self._archives > MAX_ARCHIVES:
+                raise ProblemError(413, f"there are more than {MAX_ARCHIVES} archives; send them in several requests")
             part.file = self._folder.new_file()
             part.file.write(part.content)
             part.content = bytearray()
