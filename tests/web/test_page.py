@@ -174,6 +174,10 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
     body = "".join(json.dumps(line) + "\n" for line in said)
     answer = {"body": body, "content_type": "application/x-ndjson"}
     come_between(page, "**/api/v1/cells?**", lambda route: route.fulfill(**answer))
+    legend = page.locator("dl.verdicts")
+    expect(legend).to_contain_text("unreadable")
+    for name in ("indeterminate", "not_a_cell"):  # not promised before it came
+        expect(legend.locator(f'[data-verdict="{name}"]').first).to_be_hidden()
     for one in cells:
         (tmp_path / one["image"]).write_bytes(b"x")
     judge_files(page, sorted(tmp_path.glob("*.png")), 3)
@@ -183,6 +187,8 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
         for word in words:
             expect(shown.nth(place)).to_contain_text(word)  # not innerText: cells out of view have none yet
     expect(page.locator('[data-total="indeterminate"] b')).to_have_text("1")
+    for name in ("indeterminate", "not_a_cell"):
+        expect(legend.locator(f'[data-verdict="{name}"]').first).to_be_visible()
     expect(page.locator('[data-total="not_a_cell"] b')).to_have_text("1")
     page.click("#view-table")
     for words in ("too near the threshold", "unlike any red cell", "not a cell", "0.5000"):

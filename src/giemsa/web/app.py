@@ -60,7 +60,7 @@ Errors are `application/problem+json` (RFC 9457). {DISCLAIMER}
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """Make the application of a server.
+    """Application of a server.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _open(settings: Settings) -> AppState:
 
 
 def _curves(settings: Settings, model: Model) -> list[dict[str, Any]]:
-    """Gather the labelled predictions that there are, those of the model that judges first."""
+    """Labelled predictions that there are, those of the model that judges first."""
     found = [embedded_curves(model.digest), *(read_curves(run) for run in settings.runs)]
     known = [one | {"serving": one["model_sha256"] == model.digest} for one in found if one is not None]
     return sorted(known, key=lambda one: not one["serving"])

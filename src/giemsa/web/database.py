@@ -176,14 +176,14 @@ class Reviews:
                 return kept, False
 
     def all(self) -> Iterator[Review]:
-        """Give every answer, oldest first."""
+        """Every answer, oldest first."""
         with self._said(), self._engine.connect() as connection:
             result = connection.execution_options(yield_per=1000).execute(sa.select(_reviews).order_by(_reviews.c.id))
             for row in result.mappings():
                 yield Review(**{name: row[name] for name in Review.__dataclass_fields__})
 
     def current(self, *, reviewer: str | None = None) -> list[Review]:
-        """Give the answers that count: the last of each person on each picture, unless it was withdrawn."""
+        """Answers that count: the last of each person on each picture, unless it was withdrawn."""
         newest = sa.select(sa.func.max(_reviews.c.id)).group_by(_reviews.c.reviewer, _reviews.c.image_sha256)
         query = sa.select(_reviews).where(_reviews.c.id.in_(newest), _reviews.c.answer != "withdrawn")
         if reviewer is not None:
@@ -203,7 +203,7 @@ class Reviews:
                 return
 
     def kept_pictures(self) -> list[tuple[str, str, int]]:
-        """Give digest and name of each kept picture, and by how many people it was answered; the fewest first."""
+        """Digest and name of each kept picture, and by how many people it was answered; the fewest first."""
         answers = (
             sa.select(_reviews.c.image_sha256, sa.func.count(_reviews.c.reviewer.distinct()).label("people"))
             .group_by(_reviews.c.image_sha256)
@@ -219,7 +219,7 @@ class Reviews:
             return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
 
     def picture(self, sha256: str) -> bytes | None:
-        """Give the file of a kept picture."""
+        """File of a kept picture; None where it is not kept."""
         with self._said(), self._engine.connect() as connection:
             content = connection.execute(
                 sa.select(_pictures.c.content).where(_pictures.c.sha256 == sha256)
@@ -261,7 +261,7 @@ class Reviews:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """Say in one sentence what a database did not do; before, and after, its file must be there."""
+        """Turn what a database did not do into one sentence; before, and after, its file must be there."""
         try:
             self._check_file()
             yield
@@ -297,12 +297,12 @@ class _File:
         self._opened = self._now()
 
     def is_the_same(self) -> bool:
-        """Tell whether the file that was opened still lies there."""
+        """Whether the file that was opened still lies there."""
         return self._now() == self._opened
 
     def before_connecting(self, *_: object) -> None:
         """Refuse to connect to nothing, which would make an empty database in its place."""
-        if not self.path.is_file():
+        if self._opened is not None and not self.path.is_file():
             raise _FileGoneError(f"the file {self.path} is gone; put it back")
 
     def _now(self) -> tuple[int, int] | None:

@@ -51,7 +51,7 @@ async def until_left(request: Request) -> None:
 
 
 def preferred(accept: str, kinds: Sequence[str]) -> str:
-    """Tell which kind of answer a caller would rather have (RFC 9110, 12.5.1): the first, unless another is named."""
+    """Kind of answer that a caller would rather have (RFC 9110, 12.5.1): the first, unless another is named."""
     quality: Callable[[str], float] = lambda kind: max(  # noqa: E731
         (_quality(part) for part in accept.split(",") if part.split(";")[0].strip().lower() == kind), default=0.0
     )

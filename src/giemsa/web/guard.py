@@ -80,9 +80,9 @@ class Guard:
             else:
                 await self.app(scope, receive, answer.send)
         except Exception:
-            _log.exception("%s failed", _route(scope))
-            if answer.status:  # begun, so that all that is left is to hang up
+            if answer.status:  # begun, so that all that is left is to hang up; uvicorn logs it
                 raise
+            _log.exception("%s failed", _route(scope))
             await unexpected_problem()(scope, receive, answer.send)
         finally:
             seconds = time.perf_counter() - started
@@ -127,7 +127,7 @@ class _Answer:
 
 
 def _is_cross_site(headers: Headers, host: str) -> bool:
-    """Tell whether a browser says that a request was made by another site's page (others say nothing)."""
+    """Whether a browser says that a request was made by another site's page (others say nothing)."""
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return True
     origin = headers.get("origin")

@@ -93,7 +93,7 @@ class Share:
         return self
 
     def release(self) -> None:
-        """Give all of it back."""
+        """Return all of it to the room."""
         self.room.held -= self.held
         self.held = 0
 

@@ -21,7 +21,7 @@ class Sparing(logging.Filter):
         self._kinds: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is written."""
+        """Whether a record is written."""
         kind = (record.name, record.pathname, record.lineno)
         begun, count = self._kinds.get(kind, (0.0, 0))
         now = time.monotonic()

@@ -47,18 +47,18 @@ class ProblemError(Exception):
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Make the response that says it."""
+    """Response that says what went wrong."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def problem_for(error: ProblemError) -> Response:
-    """Make the response that says an error."""
+    """Response that says an error."""
     return problem(error.status, error.detail, error.headers)
 
 
 def busy(why: str, retry_s: int = _RETRY_S) -> ProblemError:
-    """Make the 503 of a server that has enough to do."""
+    """Error 503 of a server that has enough to do."""
     return ProblemError(503, f"{why}; try again in {retry_s} seconds", {"Retry-After": str(retry_s)})
 
 
@@ -108,13 +108,13 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def unexpected_problem() -> Response:
-    """Make the response to what nobody foresaw."""
+    """Response to what nobody foresaw."""
     # uvicorn hangs up after an unexpected error, which a client that keeps its connection must hear
     return problem(500, UNEXPECTED, {"Connection": "close"})
 
 
 def _is_visit(request: Request) -> bool:
-    """Tell whether a browser wants a page, and not a program an answer of the API."""
+    """Whether a browser wants a page, and not a program an answer of the API."""
     kind = preferred(request.headers.get("accept", ""), (MEDIA_TYPE, "text/html"))
     return request.method == "GET" and not request.scope["path"].startswith("/api/") and kind == "text/html"
 

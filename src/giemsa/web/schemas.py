@@ -17,7 +17,7 @@ class Words(BaseModel):
 
 
 def with_example(content: dict[str, Any]) -> ConfigDict:
-    """Give the configuration of an answer that has an example."""
+    """Configuration of an answer that has an example."""
     return ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"example": content})
 
 

@@ -133,7 +133,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host's name or address is this machine's own, which nobody else reaches."""
+    """Whether a host's name or address is this machine's own, which nobody else reaches."""
     name = host.strip("[]").lower()
     if name == "localhost":
         return True

@@ -86,7 +86,7 @@ class Folder:
 
 
 def path_of(file: BinaryIO) -> str:
-    """Give a path under which a file of `Folder.new_file` can be opened once more while it is open."""
+    """Path under which a file of `Folder.new_file` can be opened once more while it is open."""
     if isinstance(file.name, int):  # it has no name
         return f"/proc/self/fd/{file.fileno()}"
     return os.fspath(file.name)
@@ -292,7 +292,7 @@ class _Reader:
 
 
 def _is_archive(part: Part) -> bool:
-    """Tell an archive by its first bytes; what only claims to be one by its name is read as one too, and refused."""
+    """Whether its first bytes are an archive's; what is one by its name only is read as one too, and refused."""
     return part.content.startswith((b"PK\3\4", b"PK\5\6")) or part.name.lower().endswith(".zip")
 
 

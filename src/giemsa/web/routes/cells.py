@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from giemsa import __version__
@@ -97,7 +97,7 @@ _EXAMPLE_LINES: Final = (
 
 
 def cells_router(state: AppState) -> APIRouter:
-    """Make the route."""
+    """Route that judges cells."""
     router = APIRouter()
 
     @router.post(
@@ -138,10 +138,12 @@ def cells_router(state: AppState) -> APIRouter:
                 return await _streamed(state, request, pictures, wanted, stack.pop_all())
             judging = asyncio.ensure_future(_judged(state, pictures, frozenset() if kind == CSV else wanted))
             rows = await unless_left(request, judging)
+        # in a thread, since thousands of pictures take a moment
         if kind == CSV:
-            header = ",".join(COLUMNS) + "\n"
-            return Response(header + rows_as_csv(verdict for verdict, _ in rows), media_type=CSV)
-        return JSONResponse({"cells": _cells(rows)} | _judge_words(state))
+            return Response(await asyncio.to_thread(_csv, rows), media_type=CSV)
+        return Response(
+            await asyncio.to_thread(as_json, {"cells": _cells(rows)} | _judge_words(state)), media_type=JSON
+        )
 
     return router
 
@@ -152,6 +154,10 @@ def _row(verdict: Verdict) -> dict[str, Any]:
 
 def _cells(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [_row(verdict) | more for verdict, more in rows]
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    return ",".join(COLUMNS) + "\n" + rows_as_csv(verdict for verdict, _ in rows)
 
 
 def _judge_words(state: AppState) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class CurvesAnswer(Words):
 
 
 def model_router(state: AppState) -> APIRouter:
-    """Make the routes."""
+    """Routes that tell of the model."""
     router = APIRouter()
 
     @router.get("/api/v1/model", summary="Read the model's card", tags=["model"], responses=problems())
@@ -114,7 +114,7 @@ def model_router(state: AppState) -> APIRouter:
 
 
 def limits(settings: Settings) -> dict[str, int]:
-    """Say what one request may send."""
+    """What one request may send."""
     return {
         "body_bytes": settings.max_upload_bytes,
         "cells": MAX_CELLS,
@@ -124,7 +124,7 @@ def limits(settings: Settings) -> dict[str, int]:
 
 
 def model_words(classifier: Classifier) -> dict[str, Any]:
-    """Say what judges: name, digest, threshold, provider, version."""
+    """What judges: name, digest, threshold, provider, version."""
     record = classifier.record()
     return {
         "name": record.model,

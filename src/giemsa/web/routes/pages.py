@@ -31,7 +31,7 @@ _HTML, _JAVASCRIPT = "text/html", "text/javascript"
 
 
 def pages_router() -> APIRouter:
-    """Make the routes; all that they answer is made once."""
+    """Routes of the page; all that they answer is made once."""
     router = APIRouter(include_in_schema=False)
     for page in PAGES:
         _serve(router, page.path, render("page.html", shown=page), _HTML)

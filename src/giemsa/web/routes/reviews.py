@@ -117,7 +117,7 @@ class PictureAnswer(Words):
 
 
 def reviews_router(state: AppState) -> APIRouter:
-    """Make the routes."""
+    """Routes of the review."""
     reviews, calls = state.reviews, state.calls
     router = APIRouter(tags=["review"])
 

@@ -41,7 +41,7 @@ _EXAMPLE_METRICS: Final = (
 
 
 def server_router(state: AppState) -> APIRouter:
-    """Make the routes."""
+    """Routes that tell how the server does."""
     router = APIRouter()
 
     @router.get("/healthz", summary="Tell whether the server is up", tags=["server"], responses=_only_host())

@@ -119,7 +119,7 @@ _EXAMPLE_LINES: Final = (
 
 
 def smears_router(smears: Smears) -> APIRouter:
-    """Make the route that counts parasitized cells in fields."""
+    """Route that counts parasitized cells in fields."""
     router = APIRouter()
     state = smears.state
 
@@ -189,7 +189,7 @@ async def _awaited(request: Request, job: SmearJob) -> dict[str, Any]:
 
 
 async def _lines(state: AppState, job: SmearJob, progress: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[bytes]:
-    """Tell of each field as it is read, and then of the smear."""
+    """Lines of an answer: each field as it is read, and then the smear."""
     job.done.add_done_callback(lambda _done: progress.put_nowait({}))
     try:
         yield as_json({"read": 0, "of": len(job.sources)}) + b"\n"  # all has come in, and reading begins

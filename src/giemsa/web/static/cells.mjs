@@ -329,7 +329,18 @@ function renderTotals() {
     const share = name !== "unreadable" && readable ? percent(numberOf(name) / readable, 1) : "";
     return total(name, numberOf(name), wordOf(name), share);
   });
+  for (const name of FIRST.filter(numberOf)) explain(name);
   redraw($("totals"), total("all", state.cells.length, h("span", { class: "word" }, "all"), ""), ...shares);
+}
+
+/**
+ * Show what a verdict means that not every model gives.
+ *
+ * @param {VerdictName} name
+ */
+function explain(name) {
+  const entry = document.querySelector(`dt[data-verdict="${name}"]`)?.parentElement;
+  if (entry) entry.hidden = false;
 }
 
 /**
