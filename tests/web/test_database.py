@@ -267,6 +267,7 @@ class TestTrouble:
     @pytest.fixture
     def client(self, serve, tiny_model, path, monkeypatch):
         monkeypatch.setattr("giemsa.web.database._PATIENCE_S", 1)
+        monkeypatch.setattr("giemsa.web.calls.SECONDS", 2.0)
         with serve(model=str(tiny_model), database=f"sqlite:///{path}") as client:
             yield client
 

@@ -400,10 +400,9 @@ class TestLog:
         assert sum(sparing.filter(record(1)) for _ in range(500)) == PER_MINUTE
         assert sparing.filter(record(2))
 
-    def test_what_was_kept_back_is_said(self, monkeypatch):
+    def test_what_was_kept_back_is_said(self):
         now = [0.0]
-        monkeypatch.setattr("giemsa.web.logs.time.monotonic", lambda: now[0])
-        sparing = Sparing()
+        sparing = Sparing(lambda: now[0])
         records = [logging.LogRecord("x", logging.ERROR, "file.py", 1, "text", (), None) for _ in range(31)]
         for one in records[:30]:
             sparing.filter(one)
@@ -416,7 +415,7 @@ class TestLog:
         assert len(ShortLines().format(record)) < MAX_LINE + 100
 
 
-def test_a_slow_database_is_waited_for_by_few(monkeypatch):
+def test_a_slow_database_is_waited_for_by_few():
     from giemsa.errors import OutputError
     from giemsa.web.calls import Calls
 

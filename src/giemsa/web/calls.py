@@ -33,10 +33,10 @@ class Calls:
         Calls that have not come back, whether or not somebody still waits for them.
     """
 
-    def __init__(self, *, at_once: int = AT_ONCE, seconds: float = SECONDS) -> None:
+    def __init__(self, *, at_once: int = AT_ONCE, seconds: float | None = None) -> None:
         self.under_way = 0
         self._at_once = at_once
-        self._seconds = seconds
+        self._seconds = SECONDS if seconds is None else seconds
 
     async def __call__(self, function: Callable[..., Result], *given: object, **named: object) -> Result:
         """Result of a function that waits for the database.

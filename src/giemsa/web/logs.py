@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PER_MINUTE: Final = 20
 """Lines of one kind, which is one place in the code or, of other packages, one message."""
@@ -16,15 +19,16 @@ _MAX_KINDS: Final = 1_000
 class Sparing(logging.Filter):
     """Lets a few records of each kind through in a minute, and says how many it kept back."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._clock = clock
         self._kinds: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""
         kind = (record.name, record.pathname, record.lineno)
         begun, count = self._kinds.get(kind, (0.0, 0))
-        now = time.monotonic()
+        now = self._clock()
         if now - begun > _MINUTE_S or kind not in self._kinds:
             if count > PER_MINUTE:
                 record.msg = f"({count - PER_MINUTE:,} more like this were not written) {record.msg}"
