@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 import giemsa
-from giemsa.errors import DataError, OutputError, UsageError
+from giemsa.errors import DataError, UsageError
 from giemsa.smear import counting, sentences
-from giemsa.smear.output import SmearFolder, draw_overlay
-from giemsa.smear.reading import SmearReader, Tally
+from giemsa.smear.overlays import draw_overlay
+from giemsa.smear.pipeline import count_fields
+from giemsa.smear.reading import SmearReader
 from giemsa.smear.report import render_report
+from giemsa.smear.results import Smear
 from giemsa.smear.reviewed import labelled, read_reviewed
 from giemsa.smear.site import calibrate
+from giemsa.smear.tally import Basis
 
 
 @pytest.fixture(scope="module")
@@ -154,55 +157,7 @@ def test_shares_have_two_digits_that_count(share, said):
     assert sentences.percent(share) == said
 
 
-# ---------------------------------------------------------------------------------------------------- the folder
-
-
-@pytest.fixture
-def reader(tiny_model):
-    return SmearReader(tiny_model, threads=1)
-
-
-@pytest.fixture
-def reads(smear):
-    return [field.read for field in smear.fields]
-
-
-def test_what_is_written_comes_back(tmp_path, reader, reads):
-    folder = SmearFolder(tmp_path / "out")
-    assert folder.begin(reader) == 0
-    for read in reads:
-        folder.add(read)
-    assert list(folder.read_fields(pictures=True)) == reads
-
-
-def test_a_torn_last_line_is_read_again(tmp_path, reader, reads):
-    folder = SmearFolder(tmp_path / "out")
-    folder.begin(reader)
-    for read in reads[:2]:
-        folder.add(read)
-    with folder.state.open("ab") as file:
-        file.write(b'{"field": "half')
-    again = SmearFolder(tmp_path / "out")
-    assert again.begin(reader, resume=True) == 2
-    again.add(reads[2])
-    assert list(again.names()) == [read.field for read in reads]
-
-
-def test_another_model_cannot_resume(tmp_path, reader, write_model):
-    SmearFolder(tmp_path / "out").begin(reader)
-    other = SmearReader(write_model(tmp_path / "other.onnx", scale=900.0))
-    with pytest.raises(OutputError, match="cannot resume"):
-        SmearFolder(tmp_path / "out").begin(other, resume=True)
-
-
-def test_a_folder_with_other_things_is_never_emptied(tmp_path, reader):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
-        SmearFolder(tmp_path / "out").begin(reader)
-    with pytest.raises(OutputError, match="other things"):
-        SmearFolder(tmp_path / "out").begin(reader, force=True)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+# ---------------------------------------------------------------------------------------------------- the report
 
 
 def test_overlays_show_what_was_found(smear):
@@ -212,9 +167,6 @@ def test_overlays_show_what_was_found(smear):
     assert drawn.shape == plain.shape
     cell = judged.cells[10]
     assert np.abs(drawn - plain)[cell.y0 : cell.y0 + 2, cell.x0 + 5 : cell.x1 - 5].max() > 40
-
-
-# ---------------------------------------------------------------------------------------------------- the report
 
 
 def test_the_report_is_one_file_that_fetches_nothing(smear):
@@ -241,14 +193,8 @@ def test_the_report_carries_what_its_count_needs(smear):
 def test_a_fields_name_cannot_break_out_of_the_report(drawn_field, tiny_model):
     name = "</script><img src=x onerror=alert(1)>.jpg"
     reader = SmearReader(tiny_model, threads=1)
-    from giemsa.smear.reading import judge_field, slide_of
-    from giemsa.smear.results import Smear
-
-    read = reader.read_field(drawn_field, name)
-    slide = slide_of([read])
-    tally = Tally(reader.model, slide)
-    judged = judge_field(read, slide, tally.cut, {})
-    tally.add(judged)
-    page = render_report(Smear(tally.summary(), (judged,)))
+    judged = []
+    summary = count_fields([reader.read_field(drawn_field, name)], Basis(reader.model), judged.append)
+    page = render_report(Smear(summary, tuple(judged)))
     assert "<img src=x" not in page
     assert page.count("</script>") == 2

@@ -152,7 +152,8 @@ def _draw(
 ) -> dict[str, Any]:  # fmt: skip
     from giemsa.lab.explaining.explainer import CLASS, extent
     from giemsa.lab.explaining.overlays import draw_explanation
-    from giemsa.pictures import COLOURS, write_png
+    from giemsa.pictures import write_png
+    from giemsa.render.palette import VERDICT_COLOURS
 
     method = explainer.method
     lines = (
@@ -160,7 +161,7 @@ def _draw(
         f"{method}; from {evidence.min():.1f} to {evidence.max():.1f} logits",
         Path(row["image"]).name,
     )
-    page = draw_explanation(rgb, evidence, lines, colour=COLOURS[row["verdict"]], scale=args.scale)
+    page = draw_explanation(rgb, evidence, lines, colour=VERDICT_COLOURS[row["verdict"]], scale=args.scale)
     write_png(args.output / row["file"], page)
     return {
         "method": method.name,

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +18,9 @@ import numpy as np
 
 from giemsa.errors import DataError
 from giemsa.smear.decisions import read_decisions
-from giemsa.smear.output import SmearFolder
-from giemsa.smear.reading import SmearReader, judge_field, slide_of
+from giemsa.smear.pipeline import judge_fields, slide_of
 from giemsa.smear.site import LabelledField
+from giemsa.smear.store import SmearFolder
 
 if TYPE_CHECKING:
     import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from giemsa.smear.reading import SmearReader
     from giemsa.smear.results import JudgedField, ReadField
 
 HEALTHY: Final = "red blood cell"
@@ -122,7 +124,7 @@ def matched(boxes: NDArray[np.float64], labels: NDArray[np.float64], least: floa
 
 
 def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the overlap of every box with every other, float64 [N, M]."""
+    """Intersection over union of every box with every other, float64 [N, M]."""
     low = np.maximum(first[:, np.newaxis, :2], second[np.newaxis, :, :2])
     high = np.minimum(first[:, np.newaxis, 2:], second[np.newaxis, :, 2:])
     both = np.clip(high - low, 0, None).prod(axis=2)
@@ -131,7 +133,7 @@ def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float
 
 
 def _whole(labels: NDArray[np.float64], read: ReadField) -> NDArray[np.bool_]:
-    """Tell which labelled cells the border does not cut."""
+    """Which labelled cells the border does not cut."""
     x0, y0, x1, y1 = labels.T
     return np.asarray((x0 > 4) & (y0 > 4) & (x1 < read.width - 4) & (y1 < read.height - 4))
 
@@ -153,10 +155,9 @@ def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
         if not (path.parent / name).is_file():
             raise DataError(f"{path} names the photograph {name}, which is not beside it")
     reads = list(map(_lighter, reader.read_fields(path.parent / name for name in objects)))
-    slide = slide_of(reads)
-    for name, read in zip(objects, reads, strict=True):
-        if not read.refusal:
-            yield labelled(judge_field(read, slide, np.inf, {}), objects[name])
+    for name, judged in zip(objects, judge_fields(reads, slide_of(reads), np.inf, {}), strict=True):
+        if not judged.read.refusal:
+            yield labelled(judged, objects[name])
 
 
 def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
@@ -167,23 +168,18 @@ def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
         raise DataError(f"{folder / 'decisions.json'} names no field in which every cell was looked at; tick that in the "
                         "report for the fields where it is so")  # fmt: skip
     smear = SmearFolder(folder)
-    header = json.loads(smear.state.open(encoding="utf-8").readline())
-    if header.get("model_sha256") != reader.model.digest:
+    if smear.header().get("model_sha256") != reader.model.digest:
         raise DataError(f"the smear {folder} was read with another model than {reader.model.path}; read it again")
-    slide = smear.slide()
     decisions = decisions.named_as(smear.names())
-    for read in smear.read_fields():
-        if read.field in decisions.complete_fields and not read.refusal:
-            judged = judge_field(read, slide, np.inf, decisions.cells)
+    for judged in judge_fields(smear, slide_of(smear), np.inf, decisions.cells):
+        if judged.read.field in decisions.complete_fields and not judged.read.refusal:
             yield LabelledField(
-                read.field,
+                judged.read.field,
                 np.array([c.relative_logit for c in judged.cells], float),
                 np.array([c.decision == "confirmed" for c in judged.cells], bool),
             )
 
 
 def _lighter(read: ReadField) -> ReadField:
-    """Drop the pictures, which nobody looks at here."""
-    from dataclasses import replace
-
+    """The field without its pictures, which nobody looks at here."""
     return replace(read, picture=b"", thumbnails=())
