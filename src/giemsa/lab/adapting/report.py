@@ -21,6 +21,7 @@ from giemsa.files import replace_file, write_file
 from giemsa.lab.comparing.comparison import compare
 from giemsa.lab.comparing.entries import Contender
 from giemsa.lab.evaluation.reports import Predictions
+from giemsa.render import palette
 from giemsa.stats.bootstrap import RESAMPLES, Figure, Unit, clopper_pearson, paired_difference
 from giemsa.stats.metrics import roc_auc, roc_curve
 from giemsa.verdicts import DISCLAIMER
@@ -46,7 +47,7 @@ _NAMES: Final = {
     "specificity": "specificity at its threshold, %",
 }
 _FORGETTING: Final = ("roc_auc", "accuracy", "sensitivity", "specificity")
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#555555"
+_BLUE, _VERMILLION, _GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 
 
 def sensitivity_at(positive: NDArray[np.bool_], score: NDArray[np.floating], false_alarms: float) -> float:

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+from giemsa.render import palette
 from giemsa.stats import metrics
 from giemsa.verdicts import DISCLAIMER
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from giemsa.stats.bootstrap import Figure
     from giemsa.stats.metrics import BoolArray, FloatArray
 
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"
+BLUE, VERMILLION, GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 _STYLES: Final = {"official": (BLUE, "-", "o"), "confirmed": (VERMILLION, "--", "s")}
 _METRICS: Final = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "ece": "ECE"}
 _CORNERS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # widths of the enlarged corner, of which the smallest that fits is taken

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from giemsa.images import resize
 from giemsa.lab.explaining.explainer import extent
 from giemsa.lab.training.augment import BLACK_BELOW
+from giemsa.render import palette
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -269,8 +270,8 @@ def _draw(path: Path, content: dict[str, Any]) -> None:
             axis.set_title(f"{title}\n{entry['n']:,} wrong, {entry['compared_with']:,} right cells", fontsize=10)
             compared = entry.get("comparisons", {})
             for place, (_name, figures) in enumerate(compared.items()):
-                axis.plot([figures["low"], figures["high"]], [place, place], color="#0072B2", linewidth=2)
-                axis.plot(figures["auc"], place, "o", color="#0072B2")
+                axis.plot([figures["low"], figures["high"]], [place, place], color=palette.BLUE.hex, linewidth=2)
+                axis.plot(figures["auc"], place, "o", color=palette.BLUE.hex)
             axis.set_yticks(range(len(compared)), [f"more {PROPERTIES[name][0]}" for name in compared])
             axis.axvline(0.5, color="#555555", linestyle=":", linewidth=1)
             axis.set_xlim(0, 1)
