@@ -268,6 +268,20 @@ def test_an_output_among_the_photographs_is_no_photograph(smear, two_fields, mon
     assert Path("out/cells.csv").read_text() == first
 
 
+def test_a_photograph_that_is_given_twice_is_counted_once(smear, two_fields):
+    status, out, err = smear("fields/drawn_field_01.jpg", "fields", "--output", "out")
+    assert status == 0
+    assert "red cells of 2 fields" in out
+    assert "1 of the photographs were given more than once, and each is counted once" in err
+
+
+def test_photographs_in_no_patients_folder_are_told(smear, two_folders):
+    status, _, err = smear("fields", "--by-folder", "--output", "out")
+    assert status == 1
+    assert "photographs that lie in fields itself, and in no patient's folder, are left out: 1" in err
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["B"]
+
+
 def test_a_folder_called_calibrate_is_read(smear, two_fields):
     two_fields.rename("calibrate")
     status, out, _ = smear("calibrate", "--output", "out")

@@ -120,18 +120,27 @@ def _means_calibrate(paths: Sequence[str]) -> bool:
 
 
 def _opened(paths: Sequence[str], output: Path) -> list[Source]:
-    """All photographs, but for what an earlier run left in the output, should that lie among them."""
+    """Each photograph once, but for what an earlier run left in the output, should that lie among them."""
     from giemsa.sources import open_sources
 
     inside = os.path.join(os.path.realpath(output), "")  # noqa: PTH118
-    sources = [
-        source
-        for source in open_sources(paths, note=_note)
-        if not (source.path and os.path.realpath(source.path).startswith(inside))
-    ]
-    if not sources:
+    kept: list[Source] = []
+    seen: set[str] = set()
+    twice = 0
+    for source in open_sources(paths, note=_note):
+        place = os.path.realpath(source.path) if source.path else ""
+        if place and place.startswith(inside):
+            continue
+        if place and place in seen:
+            twice += 1
+            continue
+        seen.add(place)
+        kept.append(source)
+    if twice:
+        _note(f"{twice} of the photographs were given more than once, and each is counted once")
+    if not kept:
         raise SourceError(f"there are no photographs outside the output {output}; name their folder")
-    return sources
+    return kept
 
 
 def _apart(args: argparse.Namespace, sources: Sequence[Source]) -> list[Photographs]:
@@ -201,6 +210,7 @@ def _remark(names: Sequence[str], site: Site | None, args: argparse.Namespace, e
 
 def _of_patients(top: Path, output: Path) -> tuple[list[Photographs], int]:
     """The photographs of each folder in one folder, and 1 where something was left out, else 0."""
+    from giemsa.images import SUFFIXES
     from giemsa.smear.patients import Photographs
     from giemsa.sources import open_sources, printable
 
@@ -213,6 +223,10 @@ def _of_patients(top: Path, output: Path) -> tuple[list[Photographs], int]:
         raise SourceError(f"{top} holds no folders; expected one for each patient")
     found: list[Photographs] = []
     left_out = 0
+    loose = sum(entry.suffix.lower() in SUFFIXES and entry.is_file() for entry in entries)
+    if loose:
+        _note(f"photographs that lie in {top} itself, and in no patient's folder, are left out: {loose}")
+        left_out = 1
     for folder in folders:
         patient = printable(folder.name)
         try:
@@ -227,14 +241,15 @@ def _several(
     args: argparse.Namespace, reader: SmearReader, site: Site | None, smears: Sequence[Photographs], worst: int = 0
 ) -> int:
     """Count one smear after the other, and write a table of patients."""
-    from giemsa.files import LOCK, cannot_write, lock, write_file
+    from giemsa.files import cannot_write, lock, lock_path, write_file
     from giemsa.smear.patients import HEADER, TABLE, patient_row
 
     output = Path(args.output)
     if not smears:
         raise SourceError(f"no folder in {args.paths[0]} holds photographs")
     try:
-        if output.is_dir() and {entry.name for entry in output.iterdir()} - {LOCK} and not (args.force or args.resume):
+        there = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
+        if there - {lock_path(output).name} and not (args.force or args.resume):
             raise OutputError(f"the output {output} exists already; name another one, continue it with --resume or "
                               "replace it with --force")  # fmt: skip
         output.mkdir(exist_ok=True)
@@ -243,7 +258,7 @@ def _several(
             raise
         raise cannot_write(output, error) from error
     rows: list[str] = []
-    with lock(output / LOCK, f"the output {output}"):
+    with lock(output):
         for one in smears:
             try:
                 summary = _count(args, reader, site, None, one.sources, output / one.folder, one.patient)

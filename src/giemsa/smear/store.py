@@ -1,7 +1,7 @@
 """Where fields lie between reading and counting: a smear's folder, or a file without a name.
 
     OUTPUT/
-      .lock             held while a process writes here: two would count every field twice
+      .giemsa.lock      while a process writes here: two would count every field twice
       fields.jsonl      what was read of each field, a line a field, on disk as soon as it is read
       pictures/         each field as a JPEG of at most 1,280 px
       cells.csv         every counted cell
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from giemsa.errors import OutputError, PictureError
-from giemsa.files import LOCK, cannot_write, lock, replace_file, write_file
+from giemsa.files import cannot_write, lock, lock_path, replace_file, write_file
 from giemsa.smear.overlays import draw_overlay
 from giemsa.smear.pipeline import count_fields, slide_of
 from giemsa.smear.results import PictureFile, ReadCell, ReadField, Thumbnail
@@ -51,7 +51,7 @@ STATE_VERSION: Final = 1
 _STATE, _CELLS, _SUMMARY, _REPORT = "fields.jsonl", "cells.csv", "summary.json", "report.html"
 _PICTURES, _OVERLAYS, _DECISIONS = "pictures", "overlays", "decisions.json"
 _MADE: Final = (_CELLS, _SUMMARY, _REPORT)
-_PARTS: Final = frozenset({LOCK, _STATE, _PICTURES, _OVERLAYS, _DECISIONS, *_MADE})
+_PARTS: Final = frozenset({_STATE, _PICTURES, _OVERLAYS, _DECISIONS, *_MADE})
 _BESIDE: Final = re.compile(rf"\.[0-9a-f]{{8}}-(?:{'|'.join(map(re.escape, (_STATE, *_MADE)))})")
 _STEM_BYTES: Final = 180  # of a picture's name, which with its number and what is written beside it must stay below 255
 
@@ -96,7 +96,7 @@ class SmearFolder:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
-        with lock(self.folder / LOCK, f"the output {self.folder}"):
+        with lock(self.folder):
             header = {
                 "giemsa_smear": STATE_VERSION,
                 "model_sha256": reader.model.digest,
@@ -256,7 +256,8 @@ class SmearFolder:
                               "make it first")  # fmt: skip
         if self.folder.is_file():
             raise OutputError(f"the output {self.folder} is a file; name a folder")
-        there = {entry.name for entry in self.folder.iterdir()} - {LOCK} if self.folder.is_dir() else set()
+        there = {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
+        there.discard(lock_path(self.folder).name)
         if not there or (resume and _STATE in there):
             return
         others = sorted(name for name in there - _PARTS if not _BESIDE.fullmatch(name))

@@ -142,7 +142,7 @@ _EXAMPLE_LINES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class SmearRequest:
     """What a caller asked for, checked."""
 
     reader: SmearReader
@@ -155,7 +155,7 @@ class _Order:
 class _Job:
     """A smear that is being read."""
 
-    order: _Order
+    request: SmearRequest
     sources: Sequence[Source]
     held: ExitStack
     tell: Callable[[dict[str, Any]], None]
@@ -205,7 +205,7 @@ class Smears:
             raise busy(f"{len(self._jobs)} smears are being read, and no more may at a time", _RETRY_S)
 
     def start(
-        self, order: _Order, sources: Sequence[Source], held: ExitStack, tell: Callable[[dict[str, Any]], None]
+        self, request: SmearRequest, sources: Sequence[Source], held: ExitStack, tell: Callable[[dict[str, Any]], None]
     ) -> _Job:
         """Begin to read; `held` is closed when the worker has ended, however it does.
 
@@ -217,7 +217,7 @@ class Smears:
             with suppress(RuntimeError):  # the server has ended meanwhile
                 loop.call_soon_threadsafe(tell, said)
 
-        job = _Job(order, sources, held, tell_loop, loop.create_future())
+        job = _Job(request, sources, held, tell_loop, loop.create_future())
         self._jobs.add(job)
         task = asyncio.create_task(self._run(job))
         self._tasks.add(task)
@@ -244,14 +244,14 @@ class Smears:
     def _read(self, job: _Job) -> dict[str, Any]:
         """Read, judge and count a smear; called by a worker."""
         with self.desk.folder.new_file() as file:
-            fields = TemporaryFields(file, pictures=job.order.report)
-            for read in job.order.reader.read_fields(_until(job.stop, job.sources)):
+            fields = TemporaryFields(file, pictures=job.request.report)
+            for read in job.request.reader.read_fields(_until(job.stop, job.sources)):
                 fields.add(read)
                 job.tell({"read": len(fields), "of": len(job.sources), "field": read.field,
                           "red_cells": 0 if read.refusal else len(read.cells), "refusal": read.refusal})  # fmt: skip
             if job.stop.is_set():
                 raise StoppedError
-            return _answer(job.order, fields)
+            return _answer(job.request, fields)
 
 
 def _until(stop: threading.Event, sources: Iterable[Source]) -> Iterator[Source]:
@@ -261,33 +261,33 @@ def _until(stop: threading.Event, sources: Iterable[Source]) -> Iterator[Source]
         yield source
 
 
-def _answer(order: _Order, read: TemporaryFields) -> dict[str, Any]:
+def _answer(request: SmearRequest, read: TemporaryFields) -> dict[str, Any]:
     """Judge what was read against its slide, count, and put the answer together, as `giemsa smear` does."""
-    report = ReportBuilder(order.basis.cut)
+    report = ReportBuilder(request.basis.cut)
     fields: list[dict[str, Any]] = []
     suspicious: list[tuple[float, int, JudgedCell, bytes]] = []
 
     def take(judged: JudgedField) -> None:
-        if order.report:
+        if request.report:
             report.add(judged)
         fields.append(_field(judged))
         for thumbnail in judged.read.thumbnails if judged.cells else ():
             cell = judged.cells[thumbnail.cell]
             suspicious.append((cell.relative_logit, -len(suspicious), cell, thumbnail.jpeg))
 
-    summary = count_fields(read, order.basis, take)
+    summary = count_fields(read, request.basis, take)
     as_json = json.loads(summary_as_json(summary))
     answer = {
         "sentences": as_json.pop("sentences"),
         "summary": as_json,
         "fields": fields,
         "suspicious": [
-            _suspicious(cell, jpeg if order.pictures else b"")
+            _suspicious(cell, jpeg if request.pictures else b"")
             for _, _, cell, jpeg in heapq.nlargest(SUSPICIOUS_SHOWN, suspicious)
         ],
         "disclaimer": DISCLAIMER,
     }
-    return answer | ({"report": report.render(summary, order.basis.rates())} if order.report else {})
+    return answer | ({"report": report.render(summary, request.basis.rates())} if request.report else {})
 
 
 def _field(judged: JudgedField) -> dict[str, Any]:
@@ -382,7 +382,7 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
     return named
 
 
-def _order(desk: Desk, upload: Upload, wanted: frozenset[str]) -> _Order:
+def _order(desk: Desk, upload: Upload, wanted: frozenset[str]) -> SmearRequest:
     """Check what was asked for; an empty text is none."""
     patient = printable(upload.texts.get("patient", "").strip())
     if len(patient) > MAX_PATIENT:
@@ -395,7 +395,7 @@ def _order(desk: Desk, upload: Upload, wanted: frozenset[str]) -> _Order:
         raise ProblemError(422, str(error)) from error
     red_cells_per_ul = _number(upload, "red_cells_per_ul", *_RED_CELLS_PER_UL)
     basis = Basis(reader.model, desk.site, patient, red_cells_per_ul, command="giemsa serve")
-    return _Order(reader, basis, "picture" in wanted, "report" in wanted)
+    return SmearRequest(reader, basis, "picture" in wanted, "report" in wanted)
 
 
 def _number(upload: Upload, name: str, least: float, most: float) -> float | None:
