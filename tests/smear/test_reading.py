@@ -108,6 +108,16 @@ def test_arrays_and_bytes_are_fields_too(drawn_field, encode, tiny_model):
     assert [c.logit for c in first.cells] == [c.logit for c in second.cells]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_arrays_are_named_by_their_place(drawn_field, tiny_model, threads):
+    """So that the same call names the same cells, and no two fields share a name in a long stream."""
+    reader = SmearReader(tiny_model, threads=threads)
+    stream = [np.array(drawn_field), np.array(drawn_field), np.full((600, 800, 3), 220, np.uint8)]
+    assert [read.field for read in reader.read_fields(iter(stream))] == ["#1", "#2", "#3"]
+    assert reader.read_field(stream[0]).field == "#1"
+    assert reader.read_field(stream[0], "left eye-piece").field == "left eye-piece"
+
+
 def test_another_magnification_in_a_smear_is_named(drawn_field, tiny_model):
     small = cv2.resize(drawn_field, (768, 576), interpolation=cv2.INTER_AREA)
     smear = giemsa.read_smear([drawn_field, drawn_field, small], model=tiny_model, threads=1)
