@@ -27,7 +27,7 @@ def render(template: str, /, **values: object) -> str:
     **values
         What it names. Text is escaped in HTML; only our own style sheets and scripts are marked as safe there.
     """
-    return _environment().get_template(template).render(**values)
+    return environment(_TEMPLATES).get_template(template).render(**values)
 
 
 def data_uri(picture: bytes, kind: str = "jpeg") -> str:
@@ -40,20 +40,21 @@ def _markdown_cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache(maxsize=2)
+def environment(folder: Path) -> Environment:
+    """Templates of a folder, under the rules above; only those that end in `.html.j2` are HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+    made = Environment(
+        loader=FileSystemLoader(folder),
         autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["data_uri"] = data_uri
-    environment.filters["cell"] = _markdown_cell
-    environment.filters["thousands"] = "{:,}".format
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    return environment
+    made.filters["data_uri"] = data_uri
+    made.filters["cell"] = _markdown_cell
+    made.filters["thousands"] = "{:,}".format
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return made
