@@ -26,6 +26,7 @@ from giemsa.data.headers import probe
 from giemsa.data.patients import MAPPING_FILES, assign_patients, is_official, origin_of, read_mapping
 from giemsa.errors import DataError, PictureError, SourceError
 from giemsa.files import replace_file
+from giemsa.formats.class_names import PARASITIZED_NAMES, UNINFECTED_NAMES
 from giemsa.images import MAX_BYTES, SUFFIXES
 from giemsa.words import counted
 
@@ -48,10 +49,6 @@ Layout = Literal[
     "several",
 ]
 
-PARASITIZED_NAMES: Final = ("parasitized", "parasitised", "infected", "positive", "parasite", "parasites", "malaria")
-UNINFECTED_NAMES: Final = (
-    "uninfected", "unparasitized", "unparasitised", "noninfected", "notinfected", "negative", "healthy", "normal",
-)  # fmt: skip
 _PART_NAMES: Final[dict[str, Part]] = {
     "train": "train", "training": "train",
     "valid": "validation", "val": "validation", "validation": "validation",
