@@ -314,7 +314,7 @@ def adapt(
     for k in range(int(fold.max()) + 1):
         held = np.flatnonzero(fold == k)
         others = _calibrate(after, positive, np.flatnonzero(fold != k), false_alarms, least=0)
-        called_after[held] = others.probability(after[held]) >= others.threshold
+        called_after[held] = others.called(after[held])
     report("The model that is kept: all of the laboratory's cells.")
     run = trainer.keep(everything, calibration)
     judged_before = judged_after = None
@@ -328,7 +328,7 @@ def adapt(
         fold,
         before,
         after,
-        start.calibration.probability(before) >= start.calibration.threshold,
+        start.calibration.called(before),
         called_after,
         dict(sorted(measured.items())),
         judged_before,

@@ -7,7 +7,6 @@ model that is trained on everything has nothing of its own left to be calibrated
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ import numpy as np
 
 from giemsa.errors import DataError, RunError
 from giemsa.files import replace_file, write_file
-from giemsa.lab.evaluation.reports import Predictions, versions, write_evaluation
+from giemsa.formats.evaluations import OUT_OF_FOLD_FILE, POOLED, Predictions, write_out_of_fold
+from giemsa.lab.evaluation.reports import versions, write_evaluation
 from giemsa.lab.training.calibration import Calibration, fit_calibration
 from giemsa.lab.training.cells import choose_targets
 from giemsa.lab.training.loop import TrainingData, predict_logits, train
@@ -135,7 +135,7 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
         raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back")
     calibration = calibrate(logit, labels, recipe)
     write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
-    _write_predictions(folder / "out_of_fold.csv", index, labels, logit, fold, calibration)
+    write_out_of_fold(folder / OUT_OF_FOLD_FILE, _predictions(index, labels, logit, calibration), fold)
     return OutOfFold(logit, fold, calibration)
 
 
@@ -177,15 +177,7 @@ def write_figures(
     Pooled figures are taken at the threshold that all folds together gave. Each fold's own accuracy and specificity are
     taken with the calibration of the other folds, so that no patient helped to choose the threshold that judges it.
     """
-    predictions = Predictions(
-        images=[cell.file for cell in index.cells],
-        p_parasitized=result.calibration.probability(result.logit),
-        logit=result.logit.astype(np.float64),
-        official=labels.official.astype(np.int8),
-        reviewed=labels.reviewed if labels.review_known else None,
-        donor=labels.donor if labels.donors_known else None,
-        patients=[cell.patient for cell in index.cells],
-    )
+    predictions = _predictions(index, labels, result.logit, result.calibration)
     provenance = {
         "recipe": recipe.name,
         "recipe_digest": recipe.digest,
@@ -197,7 +189,7 @@ def write_figures(
     }
     folds = fold_figures(recipe, labels, result)
     write_evaluation(
-        folder / "pooled",
+        folder / POOLED,
         predictions,
         predictions.evaluate(result.calibration.threshold),
         provenance=provenance,
@@ -214,7 +206,7 @@ def fold_figures(recipe: Recipe, labels: LabelSets, result: OutOfFold) -> dict[s
     rows = []
     for k in range(int(result.fold.max()) + 1):
         others = calibrate(result.logit, labels, recipe, result.fold != k)
-        called = others.probability(result.logit) >= others.threshold
+        called = others.called(result.logit)
         cells = judged & (result.fold == k)
         donors = labels.donor & (result.fold == k)
         rows.append(
@@ -265,29 +257,16 @@ def read_calibration(path: Path) -> Calibration:
         raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}") from None
 
 
-def _write_predictions(
-    path: Path,
-    index: CellIndex,
-    labels: LabelSets,
-    logit: NDArray[np.float32],
-    fold: NDArray[np.int64],
-    calibration: Calibration,
-) -> None:
-    probability = calibration.probability(logit)
-    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "patient", "fold", "official", "reviewed", "donor", "p_parasitized", "logit"])
-        names = {1: "parasitized", 0: "uninfected", -1: ""}
-        for row, cell in enumerate(index.cells):
-            writer.writerow(
-                [
-                    cell.file,
-                    cell.patient or "",
-                    fold[row],
-                    names[int(labels.official[row])],
-                    names[int(labels.reviewed[row])],
-                    "yes" if labels.donor[row] else "no",
-                    f"{probability[row]:.9g}",
-                    f"{logit[row]:.9g}",
-                ]
-            )
+def _predictions(
+    index: CellIndex, labels: LabelSets, logit: NDArray[np.float32], calibration: Calibration
+) -> Predictions:
+    return Predictions(
+        images=[cell.file for cell in index.cells],
+        p_parasitized=calibration.probability(logit),
+        logit=logit.astype(np.float64),
+        official=labels.official.astype(np.int8),
+        reviewed=labels.reviewed if labels.review_known else None,
+        donor=labels.donor if labels.donors_known else None,
+        patients=[cell.patient for cell in index.cells],
+        fields=[cell.photograph for cell in index.cells],
+    )
