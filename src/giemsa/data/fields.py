@@ -175,6 +175,9 @@ def _cut_field(
         cell = np.ascontiguousarray(photograph[top:bottom, left:right])
         digest = hashlib.sha256(f"{cell.shape}".encode() + cell.tobytes()).hexdigest()
         name = f"{field.image}#{x0},{y0},{x1},{y1}"
-        cells.append(LabelledCell(name, box.label, field.patient, field.image, right - left, bottom - top, digest))
+        size = right - left, bottom - top
+        cells.append(
+            LabelledCell(name, box.label, field.patient, field.image, *size, digest, laboratory=field.laboratory)
+        )
         pixels[row] = resize(cell, size_px)
     return cells, pixels

@@ -394,7 +394,7 @@ def _write_cells(path: Path, laboratory: Laboratory, adaptation: Adaptation) -> 
             writer.writerow(
                 (
                     cell.file,
-                    cell.patient,
+                    cell.group(laboratory.kind),
                     int(adaptation.fold[row]),
                     cell.label,
                     words[int(adaptation.called_before[row])],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -30,11 +30,20 @@ if TYPE_CHECKING:
 
     from giemsa.data.index import CellIndex
     from giemsa.data.labels import LabelSets
-    from giemsa.data.splits import Split
+    from giemsa.data.splits import Split, SplitBy
     from giemsa.lab.recipes import Recipe
 
 DONOR_SPECIFICITY = 0.983
 """The threshold calls at least this part of the donors' cells uninfected, out of fold."""
+
+
+_UNSEEN: Final[dict[SplitBy, str]] = {
+    "patient": "its patient",
+    "field": "its field, though perhaps its patient",
+    "laboratory": "its laboratory",
+    "image": "it, though perhaps its patient",
+    "folder": "it, though perhaps its patient",
+}
 
 
 @dataclass(frozen=True)
@@ -133,14 +142,19 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
         logit[held["rows"]], fold[held["rows"]] = held["logit"], k
     if (fold < 0).any():
         raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back")
-    calibration = calibrate(logit, labels, recipe)
+    calibration = calibrate(logit, labels, recipe, grouped=grouped(split.by))
     write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
     write_out_of_fold(folder / OUT_OF_FOLD_FILE, _predictions(index, labels, logit, calibration), fold)
     return OutOfFold(logit, fold, calibration)
 
 
 def calibrate(
-    logit: NDArray[np.float32], labels: LabelSets, recipe: Recipe, rows: NDArray[np.bool_] | None = None
+    logit: NDArray[np.float32],
+    labels: LabelSets,
+    recipe: Recipe,
+    rows: NDArray[np.bool_] | None = None,
+    *,
+    grouped: str = "patients grouped",
 ) -> Calibration:
     """Fit calibration and threshold on out-of-fold logits: confirmed cells, and all of the donors'.
 
@@ -148,6 +162,8 @@ def calibrate(
     ----------
     rows : (N,) ndarray of bool, optional
         Look at these cells only.
+    grouped : str
+        What was held back as a whole, for the card.
     """
     chosen = np.ones(len(logit), np.bool_) if rows is None else rows
     targets = choose_targets(labels, recipe.labels)
@@ -158,7 +174,7 @@ def calibrate(
         known.astype(np.float64),
         donor=labels.donor & chosen,
         donor_specificity=DONOR_SPECIFICITY,
-        source=f"out-of-fold logits of {int(known.sum())} cells, patients grouped",
+        source=f"out-of-fold logits of {int(known.sum())} cells, {grouped}",
     )
 
 
@@ -169,6 +185,7 @@ def write_figures(
     result: OutOfFold,
     folder: Path,
     *,
+    by: SplitBy = "patient",
     command: str = "",
     force: bool = False,
 ) -> str:
@@ -185,7 +202,7 @@ def write_figures(
         "calibration": asdict(result.calibration),
         "command": command,
         "versions": versions(),
-        "notes": ["Every cell was judged by a network that had not seen its patient."],
+        "notes": [f"Every cell was judged by a network that had not seen {_UNSEEN[by]}."],
     }
     folds = fold_figures(recipe, labels, result)
     write_evaluation(
@@ -240,6 +257,12 @@ def format_folds(folds: dict[str, Any]) -> str:
         f"On {folds['labels']} labels; donor specificity on all of the donors' cells; thresholds from the other folds."
     )
     return "\n".join(lines)
+
+
+def grouped(by: SplitBy) -> str:
+    """What was held back as a whole, in words."""
+    several = {"patient": "patients", "field": "fields", "laboratory": "laboratories"}
+    return f"{several[by]} grouped" if by in several else f"split by {by}, so that patients leak"
 
 
 def read_calibration(path: Path) -> Calibration:
