@@ -269,6 +269,6 @@ def test_the_recipe_starts_from_that_of_the_model(trained):
 
 
 def test_an_installation_without_fp32_weights_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("giemsa.model.opened.EMBEDDED_PATH", tmp_path / "model.onnx")
+    monkeypatch.setattr("giemsa.model.EMBEDDED_PATH", tmp_path / "model.onnx")
     with pytest.raises(RunError, match="give --from RUN"):
         open_start("default")
