@@ -189,6 +189,8 @@ def check_table(path: str | os.PathLike[str], *, force: bool = False, resume: bo
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         raise OutputError(f"the output {os.fspath(path)} is no regular file; name another one")
     part = part_path(path)
+    if force and os.path.lexists(path):
+        check_output(record_path(part), force=True)
     if os.path.lexists(part) and not (force or resume):
         raise OutputError(f"the output {part} is there already, of a command that was interrupted; go on with --resume "
                           "or begin anew with --force")  # fmt: skip
@@ -378,7 +380,8 @@ class _RowTable:
         try:
             if not self._resumed:
                 for left in (part, record_path(part), pictures_path(part), pictures_path(self.place)):
-                    left.unlink(missing_ok=True)
+                    if os.path.lexists(left):  # which a name that is too long never does
+                        left.unlink()
             self._file = self.place.open("r+b" if self._resumed else "xb", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot write {self.place}: {error.strerror or error}") from error

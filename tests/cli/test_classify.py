@@ -340,7 +340,7 @@ def test_resume_refuses_pictures_that_were_replaced_and_says_which(cells, classi
     size = changed.stat().st_size
     exit_status, _, err = classify("cells", "--output", "out.csv", "--resume")
     assert exit_status == 2
-    said = f"1 picture changed since the verdicts there: cells/cell_0002.png ({status.st_size:,} bytes then, {size:,} now);"
+    said = f"1 picture changed since the verdicts there: {changed} ({status.st_size:,} bytes then, {size:,} now);"
     assert said in only_line(err)
     assert (Path("out.csv").read_bytes(), Path("out.csv.run.json").read_bytes()) == before
     assert classify("cells", "--output", "out.csv", "--force")[0] == 1

@@ -12,6 +12,7 @@ written; 70 for a fault of our own; 130 after an interruption.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from giemsa.errors import GiemsaError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from _typeshed import SupportsWrite
 
 COMMANDS: Final[dict[str, str]] = {
     "classify": "say of cells whether they are parasitized",
@@ -60,6 +63,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it and leave with exit status 2."""
         self.exit(WRONG_USE, f"{self.prog}: {message}; `{self.prog} --help` tells more\n")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print, and do not pass over an output that is full or closed."""
+        (file or sys.stderr).write(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,8 +120,10 @@ def _explain(error: BaseException, *, interrupted: bool) -> tuple[int, str]:
         return INTERRUPTED, "interrupted"
     said = " ".join(str(error).split())
     if isinstance(error, OSError):
-        said = error.strerror or said
-        where = error.filename if _let_go_of_stdout() else "cannot write to standard output"
+        said, where = error.strerror or said, error.filename
+        # Files are named in such errors, or already in one of our own.
+        if not _let_go_of_stdout() or (where is None and error.errno in _OF_A_STREAM):
+            where = "cannot write to standard output"
         return WRONG_USE, said if where is None else f"{where}: {said}"
     for kind, sentence in _ORDINARY.items():
         if isinstance(error, kind):
@@ -123,6 +132,7 @@ def _explain(error: BaseException, *, interrupted: bool) -> tuple[int, str]:
     return OUR_FAULT, f"this should not happen: {said}; the same command with --debug shows where"
 
 
+_OF_A_STREAM = (errno.ENOSPC, errno.EFBIG, errno.EBADF, errno.EIO)
 # What a file or a machine does to a command, where no nearer place has said it better.
 _ORDINARY: Final[dict[type[Exception], str]] = {
     MemoryError: "there is not enough memory; end other programs, or give less at a time",
