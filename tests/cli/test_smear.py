@@ -268,6 +268,15 @@ def test_an_output_among_the_photographs_is_no_photograph(smear, two_fields, mon
     assert Path("out/cells.csv").read_text() == first
 
 
+def test_names_that_a_spreadsheet_would_run_are_text_there(smear, two_fields):
+    two_fields.rename("=1+1")
+    Path("=1+1/B").mkdir()
+    Path("=1+1/drawn_field_02.jpg").rename("=1+1/B/drawn_field_02.jpg")
+    assert smear("=1+1", "--output", "out")[0] == 0
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["B", "'=1+1"]
+    assert {row["field"] for row in rows("out/B/cells.csv")} == {"'=1+1/B/drawn_field_02.jpg"}
+
+
 def test_a_photograph_that_is_given_twice_is_counted_once(smear, two_fields):
     status, out, err = smear("fields/drawn_field_01.jpg", "fields", "--output", "out")
     assert status == 0

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     from giemsa.cli.classify import _terminated_like_interrupted
     from giemsa.smear.reading import SmearReader
-    from giemsa.sources import printable
+    from giemsa.words import printable
 
     args.patient, args.command_line = printable(args.patient), printable(args.command_line)
     cv2.setNumThreads(1)  # each worker does a whole field
@@ -122,6 +122,7 @@ def _means_calibrate(paths: Sequence[str]) -> bool:
 def _opened(paths: Sequence[str], output: Path) -> list[Source]:
     """Each photograph once, but for what an earlier run left in the output, should that lie among them."""
     from giemsa.sources import open_sources
+    from giemsa.words import printable
 
     inside = os.path.join(os.path.realpath(output), "")  # noqa: PTH118
     kept: list[Source] = []
@@ -131,7 +132,9 @@ def _opened(paths: Sequence[str], output: Path) -> list[Source]:
         place = os.path.realpath(source.path) if source.path else ""
         if place and place.startswith(inside):
             continue
-        if place and place in seen:
+        if source.name != printable(source.path):  # a part of an archive, or none of a file
+            place = f"{place}\0{source.name}"
+        if place in seen:
             twice += 1
             continue
         seen.add(place)
@@ -212,7 +215,8 @@ def _of_patients(top: Path, output: Path) -> tuple[list[Photographs], int]:
     """The photographs of each folder in one folder, and 1 where something was left out, else 0."""
     from giemsa.images import SUFFIXES
     from giemsa.smear.patients import Photographs
-    from giemsa.sources import open_sources, printable
+    from giemsa.sources import open_sources
+    from giemsa.words import printable
 
     try:
         entries = sorted(entry for entry in top.iterdir() if not entry.name.startswith("."))
