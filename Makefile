@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo app test lint docs format clean
+.PHONY: help demo app test lint lint-page docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,14 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory lint-page
+
+# TypeScript's checker and Biome, from npm and pinned by package-lock.json; nothing of them is needed to run Giemsa.
+lint-page:
+	@if ! command -v npm >/dev/null; then echo "==> The page's scripts are not checked: npm is not installed"; \
+	elif ! { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent; }; then \
+	  echo "==> The page's scripts are not checked: TypeScript and Biome cannot be had here"; \
+	else echo "==> Checking the types and the style of the page's scripts"; npm run --silent check; fi
 
 docs: $(VENV)/.dev
 	@echo "==> Building the documentation"
@@ -41,9 +49,10 @@ docs: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@[ ! -d node_modules ] || npm run --silent format
 
 clean:
-	rm -rf $(VENV) demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) node_modules demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@echo "==> Making a virtual environment in $(VENV)"
@@ -56,7 +65,7 @@ $(VENV)/.base: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.web: $(VENV)/.base pyproject.toml
-	@echo "==> Installing the dashboard (FastAPI, Dash, SQLAlchemy)"
+	@echo "==> Installing the dashboard (FastAPI, SQLAlchemy)"
 	@$(BIN)/python -m pip install --quiet --editable ".[web]"
 	@touch $@
 

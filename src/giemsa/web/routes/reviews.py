@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field, StringConstraints
 
-from giemsa.data.patients import origin_of
 from giemsa.errors import PictureError
 from giemsa.images import sniff
-from giemsa.stats.agreement import agree
 from giemsa.verdicts import VerdictName  # noqa: TC001 - pydantic reads it
-from giemsa.web.api import PICTURES_BODY, Words, problems, with_example
 from giemsa.web.database import Answer, Conflict, Review
 from giemsa.web.problems import ProblemError
+from giemsa.web.readers import compare_readers
+from giemsa.web.schemas import PICTURES_BODY, Words, problems, with_example
 from giemsa.web.settings import MAX_NAME
-from giemsa.web.uploads import UNPACKED_FACTOR, receive_upload
+from giemsa.web.uploads import receive_upload
 
 if TYPE_CHECKING:
-    from giemsa.web.api import Desk
     from giemsa.web.database import Reviews
+    from giemsa.web.state import AppState
+    from giemsa.web.uploads import Upload
 
-MODEL_READER: Final = "the model"
-_PAIRS_AT_MOST: Final = 200
 _PRINTABLE: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -120,8 +116,9 @@ class PictureAnswer(Words):
     people: int = Field(description="How many people answered")
 
 
-def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
+def reviews_router(state: AppState) -> APIRouter:
     """Make the routes."""
+    reviews, calls = state.reviews, state.calls
     router = APIRouter(tags=["review"])
 
     @router.post(
@@ -132,27 +129,27 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
     )
     async def keep(sent: ReviewSent, response: Response) -> ReviewKept:
         try:
-            kept, new = await asyncio.to_thread(reviews.add, Review(**sent.model_dump()))
+            kept, new = await calls(reviews.add, Review(**sent.model_dump()))
         except Conflict:
             raise ProblemError(
                 409, f"the key {sent.key} was used before for another answer; choose a new one"
             ) from None
         if new:
-            desk.counts.reviewed()
+            state.counts.reviewed()
         else:
             response.status_code = 200
         return ReviewKept(key=kept.key, at=kept.at, new=new)
 
-    @router.get("/api/v1/reviews", summary="Read the answers that count", responses=problems(422))
+    @router.get("/api/v1/reviews", summary="Read the answers that count", responses=problems(422, 503))
     async def read(reviewer: Annotated[Reviewer | None, Query()] = None) -> list[ReviewAnswer]:
-        current = await asyncio.to_thread(reviews.current, reviewer=reviewer)
+        current = await calls(reviews.current, reviewer=reviewer)
         return [ReviewAnswer(**{name: getattr(one, name) for name in ReviewAnswer.model_fields}) for one in current]
 
     @router.get(
-        "/api/v1/agreement", summary="Compare reviewers with each other and with the model", responses=problems()
+        "/api/v1/agreement", summary="Compare reviewers with each other and with the model", responses=problems(503)
     )
     async def compare() -> list[AgreementAnswer]:
-        compared = await asyncio.to_thread(lambda: compare_readers(reviews.current()))
+        compared = await calls(lambda: compare_readers(reviews.current()))
         return [AgreementAnswer(**one) for one in compared]
 
     @router.post(
@@ -163,16 +160,15 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
         responses=problems(400, 408, 413, 415, 422, 503),
     )
     async def keep_pictures(request: Request) -> list[PictureAnswer]:
-        with desk.room.share() as share:
-            upload = await receive_upload(request, share, desk.folder, desk.settings.max_upload_bytes)
-            try:
-                return await asyncio.to_thread(_keep, desk, reviews, upload)
-            finally:
-                upload.close()
+        upload = await receive_upload(request, state.folder)
+        try:
+            return await calls(_keep, reviews, upload, state.settings.max_unpacked_bytes)
+        finally:
+            upload.close()
 
-    @router.get("/api/v1/pictures", summary="List kept pictures, the least reviewed first", responses=problems())
+    @router.get("/api/v1/pictures", summary="List kept pictures, the least reviewed first", responses=problems(503))
     async def list_pictures() -> list[PictureAnswer]:
-        kept = await asyncio.to_thread(reviews.kept_pictures)
+        kept = await calls(reviews.kept_pictures)
         return [PictureAnswer(sha256=sha256, image=image, people=people) for sha256, image, people in kept]
 
     @router.get(
@@ -184,11 +180,11 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
                 "description": "The file as it was sent",
                 "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
             },
-            **problems(404, 422),
+            **problems(404, 422, 503),
         },
     )
     async def read_picture(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]) -> Response:
-        content = await asyncio.to_thread(reviews.picture, sha256)
+        content = await calls(reviews.picture, sha256)
         if content is None:
             raise ProblemError(404, f"no picture with the SHA-256 {sha256} is kept")
         # never shown by a browser as what it claims to be
@@ -200,43 +196,18 @@ def reviews_router(desk: Desk, reviews: Reviews) -> APIRouter:
         summary="Remove a kept picture",
         description="What was answered to it stays: answers hold its name and digest, and are never removed.",
         status_code=204,
-        responses=problems(404, 422),
+        responses=problems(404, 422, 503),
     )
     async def remove_picture(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]) -> None:
-        if not await asyncio.to_thread(reviews.remove_picture, sha256):
+        if not await calls(reviews.remove_picture, sha256):
             raise ProblemError(404, f"no picture with the SHA-256 {sha256} is kept")
 
     return router
 
 
-def compare_readers(current: list[Review]) -> list[dict[str, Any]]:
-    """Compare each reviewer with the model, and each two with each other, on the pictures that both answered."""
-    read: dict[str, dict[str, Review]] = {}
-    for review in current:
-        read.setdefault(review.reviewer, {})[review.image_sha256] = review
-    compared = []
-    for name, mine in read.items():
-        ones = list(mine.values())
-        answers, verdicts = [one.answer for one in ones], [one.verdict for one in ones]
-        compared.append(_compared(name, MODEL_READER, ones, answers, verdicts))
-    for first, second in list(combinations(read, 2))[:_PAIRS_AT_MOST]:
-        both = [digest for digest in read[first] if digest in read[second]]
-        ones = [read[first][digest] for digest in both]
-        answers = [one.answer for one in ones]
-        compared.append(_compared(first, second, ones, answers, [read[second][digest].answer for digest in both]))
-    return compared
-
-
-def _compared(first: str, second: str, ones: list[Review], answers: list[str], others: list[str]) -> dict[str, Any]:
-    origins = [origin_of(one.image.rpartition("/")[2]) for one in ones]
-    patients = [origin.patient for origin in origins if origin is not None]
-    units = patients if patients and len(patients) == len(ones) else None
-    return {"first": first, "second": second} | agree(answers, others, units).to_dict()
-
-
-def _keep(desk: Desk, reviews: Reviews, upload: Any) -> list[PictureAnswer]:  # noqa: ANN401
+def _keep(reviews: Reviews, upload: Upload, max_unpacked: int) -> list[PictureAnswer]:
     kept = []
-    for picture in upload.pictures(max_unpacked=UNPACKED_FACTOR * desk.settings.max_upload_bytes):
+    for picture in upload.pictures(max_unpacked=max_unpacked):
         try:
             content = picture.read()
             sniff(content)
