@@ -18,7 +18,8 @@ import giemsa
 from giemsa.errors import OutputError
 from giemsa.smear.pipeline import count_fields
 from giemsa.smear.reading import SmearReader
-from giemsa.smear.store import SmearFolder, TemporaryFields
+from giemsa.smear.results import JudgedCell
+from giemsa.smear.store import SmearFolder, TemporaryFields, rows_as_csv
 from giemsa.smear.tally import Basis
 from giemsa.sources import open_sources
 
@@ -88,6 +89,12 @@ def test_fields_kept_in_a_file_without_a_name_come_back(tmp_path, reads):
         fields = TemporaryFields(file, pictures=False)
         fields.add(reads[0])
         assert next(iter(fields)).picture == b""
+
+
+def test_negative_numbers_of_the_table_are_numbers():
+    """And no formulas to be guarded against, as a field's name that begins with a minus is."""
+    cell = JudgedCell("-a.jpg", 1, 2, 3, 4, 7.5, "uninfected", 1e-5, -3.934450149536133, -0.25)
+    assert rows_as_csv((cell,)) == "'-a.jpg,1,2,3,4,7.5,uninfected,1e-05,-3.934450149536133,-0.25\n"
 
 
 def test_folder_list_and_spool_give_the_same_count(tmp_path, reader, reads, fields_folder, tiny_model):
@@ -283,6 +290,7 @@ def test_a_smear_of_version_0_1_0_still_opens(tmp_path):
 _SECOND = """
 import sys, time
 from types import SimpleNamespace
+from giemsa.smear.results import JudgedCell
 from giemsa.smear.store import SmearFolder
 reader = SimpleNamespace(model=SimpleNamespace(digest=sys.argv[2]), cell_diameter_px=None)
 with SmearFolder(sys.argv[1]).opened(reader, resume=True):

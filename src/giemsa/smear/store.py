@@ -377,10 +377,9 @@ def rows_as_csv(cells: tuple[JudgedCell, ...]) -> str:
     """Cells as CSV rows, without the header; boxes in pixels of the photograph, ends exclusive."""
     text = StringIO()
     GuardedWriter(text).writerows(
-        (c.field, c.x0, c.y0, c.x1, c.y1, c.diameter_um, c.verdict, repr(c.p_parasitized), repr(c.logit),
-         repr(c.relative_logit))
+        (c.field, c.x0, c.y0, c.x1, c.y1, c.diameter_um, c.verdict, c.p_parasitized, c.logit, c.relative_logit)
         for c in cells
-    )  # fmt: skip
+    )
     return text.getvalue()
 
 
