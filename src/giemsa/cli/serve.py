@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HELP = "serve the dashboard and the REST API"
 EPILOG = """examples:
   giemsa serve --open
-  giemsa serve --host 0.0.0.0 --token "$(cat token)" --database postgresql://giemsa.db/giemsa
+  giemsa serve --host 0.0.0.0 --token "$(cat token)" --database postgresql://giemsa@db/giemsa
 
 The token may also be given as GIEMSA_TOKEN, where no list of processes shows it.
 For research and education: no diagnosis without a qualified professional.

@@ -23,7 +23,7 @@ HELP = "search a recipe's settings"
 EPILOG = """examples:
   giemsa tune two-block-cnn-64 --space space.toml --trials 30 --data cells --split split.json --output tuned
   giemsa tune default --space space.toml --trials 90 --data cells --split split.json --output tuned-2 \\
-      --storage postgresql://giemsa.db/studies --study widths --resume
+      --storage postgresql://giemsa@db/studies --study widths --resume
 
 space.toml:
   metric = "validation_loss"                       # or validation_accuracy
