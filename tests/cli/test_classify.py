@@ -179,7 +179,7 @@ def test_broken_links_and_loops_of_links_are_rows(cells, classify):
     assert list(reasons) == ["cells/broken.png", "cells/x.png", "cells/y.png"]
     assert "broken link" in reasons["cells/broken.png"]
     assert "leads back to itself" in reasons["cells/x.png"]
-    assert "giemsa: the link cells/up was not followed" in err
+    assert "giemsa: note: the link cells/up was not followed" in err
 
 
 def test_what_may_not_be_read_is_a_row(open_folder, unprivileged, make_cells, classify, tiny_model):
@@ -247,7 +247,7 @@ def test_hostile_archives_harm_nothing(tmp_path, classify, draw_cell, encode, mo
         (["cells", "--output", "out.txt"], "ends in .txt"),
         (["cells", "--output", "missing/out.csv"], "folder missing"),
         (["cells", "--output", "out.csv", "--sheet", "sheet.jpg"], "expected a name that ends in .png"),
-        (["cells", "--threads", "0"], "--threads is 0"),
+        (["cells", "--threads", "0"], "argument --threads: '0' is given"),
         (["cells", "--resume"], "--resume needs --output"),
         (["cells", "--output", "out.parquet", "--resume"], "cannot be resumed"),
     ],

@@ -206,6 +206,16 @@ def test_split_makes_a_hold_out_that_describe_takes(tree, tmp_path, capsys):
     assert "split by patient" in rows
 
 
+def test_split_prints_what_it_made_as_json(tree, tmp_path, capsys):
+    output = tmp_path / "split.json"
+    assert data("split", "--data", tree, "--folds", 2, "--output", output, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["digest"] == read_split(output).digest
+    assert content["data_digest"] == read_index(tree).digest
+    assert [part["name"] for part in content["parts"]] == ["0", "1"]
+    assert sum(part["cells"] for part in content["parts"]) == content["whole"]["cells"] == 30
+
+
 def test_split_by_image_warns_of_what_leaks(tree, tmp_path, capsys):
     assert data("split", "--data", tree, "--by", "image", "--output", tmp_path / "split.json") == 0
     said = capsys.readouterr()
@@ -278,6 +288,9 @@ def test_download_fetches_once(served, tree, tmp_path, capsys):
     assert read_index(folder).digest == read_index(tree).digest
     assert data("download", tmp_path / "data") == 0
     assert capsys.readouterr().out == f"{folder} is complete with 30 cells: nothing to do\n"
+    assert data("download", tmp_path / "data", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["folder"], content["cells"], content["was_complete"]) == (str(folder), 30, True)
 
 
 def test_download_shows_how_far_it_is(served, tmp_path, monkeypatch):

@@ -78,6 +78,11 @@ class Progress:
         self._tasks: dict[str, Any] = {}
         self._done: dict[str, int] = {}
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is drawn, so that finding out a total is worth the time."""
+        return self._bars is not None
+
     def __call__(self, stage: str, done: int, total: int | None = None) -> None:
         """Show that `done` of `total` are done."""
         if self._bars is None:

@@ -63,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     import cv2
 
-    from giemsa.cli.classify import _terminated_like_interrupted
+    from giemsa.cli._console import terminated_like_interrupted
     from giemsa.smear.reading import SmearReader
 
     cv2.setNumThreads(1)  # each worker does a whole field
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
-    with _terminated_like_interrupted():
+    with terminated_like_interrupted():
         if args.paths[0] == "calibrate":
             return _calibrate(args)
         reader = SmearReader(args.model, cell_diameter_px=args.cell_diameter_px, threads=args.threads)

@@ -335,7 +335,7 @@ def postgres():
 def test_two_processes_share_a_study_on_a_server(texts, world, tmp_path, postgres):
     one, two = tmp_path / "one", tmp_path / "two"
     split = tmp_path / "split.json"
-    assert main(["data", "split", str(world.root), "--output", str(split), "--validation", "0.3"]) == 0
+    assert main(["data", "split", "--data", str(world.root), "--output", str(split), "--validation", "0.3"]) == 0
     more = ["--study", "shared", "--split", split]
     assert main(tune(texts, world, one, *more, trials=2, storage=postgres)) == 0
     assert main(tune(texts, world, two, *more, trials=4, storage=postgres)) == 2
