@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo app test lint format clean
+.PHONY: help demo app test lint format figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test    set up everything in $(VENV) and run the whole suite"
 	@echo "make lint    format and type checks only"
 	@echo "make format  rewrite the code in the project's format"
+	@echo "make figures write the pages from benchmarks/results; CELLS=, REVIEWED=, FIELDS=, WEIGHTS= to measure again"
 	@echo "make clean   remove $(VENV) and what the commands wrote"
 
 demo: $(VENV)/.base
@@ -36,6 +37,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+figures: $(VENV)/.dev
+	@$(BIN)/python benchmarks/run.py $(if $(CELLS),--cells "$(CELLS)") $(if $(REVIEWED),--reviewed "$(REVIEWED)") \
+		$(if $(FIELDS),--fields "$(FIELDS)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(WORK),--work "$(WORK)")
 
 clean:
 	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -284,7 +284,7 @@ def test_the_space_of_softmax_cnn_fits_it():
 def test_wrong_use_is_refused_before_any_work(texts, world, tmp_path, capsys):
     out = tmp_path / "tuned"
     assert main(tune(texts, world, out, trials=0)) == 2
-    assert "--trials is 0" in capsys.readouterr().err
+    assert "argument --trials: '0' is given" in capsys.readouterr().err
     assert not out.exists()
     out.write_text("mine")
     assert main(tune(texts, world, out)) == 2
