@@ -90,6 +90,7 @@ TARGETS = (
         Target("smear_finder", f"{{fields}} --output {path} --fold {fold}", (path,), name=f"smear_finder_fold_{fold}")
         for fold, path in enumerate(FINDERS)
     ),
+    Target("digests", "", ("src/giemsa/model/embedded/digests.json",)),
     # Cells.
     Target("other_laboratories", "{fields}", (result("other_laboratories"),)),
     Target("background", "{cells}", (result("background"),)),

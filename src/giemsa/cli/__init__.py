@@ -33,7 +33,7 @@ COMMANDS: Final[dict[str, str]] = {
     "train": "train a recipe on labelled cells",
     "adapt": "adapt a model to a laboratory's own reviewed cells",
     "tune": "search for better settings of a recipe",
-    "crossval": "cross-validate a recipe by patient",
+    "crossval": "cross-validate a recipe, each patient held out whole",
     "evaluate": "measure a model on labelled cells",
     "compare": "compare runs on the same cells and patients",
     "export": "write a finished run as one ONNX or TensorFlow Lite file",

@@ -11,6 +11,8 @@ from giemsa.cli._options import add_data, add_json, add_recipe, add_training, ch
 if TYPE_CHECKING:
     import argparse
 
+    from giemsa.data.splits import SplitBy
+
 EPILOG = """examples:
   giemsa crossval default --data cells --folds 5 --output runs/cv
   giemsa crossval default --data cells --reviewed reviewed.csv --fold 0 --fold 1 --output runs/cv --resume
@@ -21,8 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_recipe(parser)
     add_data(parser)
-    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds (default: made by patient)")
-    parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds to make (default: 5)")
+    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds (default: one is made)")
+    parser.add_argument(
+        "--by",
+        choices=("patient", "field", "laboratory"),
+        metavar="WHAT",
+        help="hold back each patient, field or laboratory as a whole (default: patient)",
+    )
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="number of folds to make (default: 5, or one for each laboratory)"
+    )
     parser.add_argument(
         "--fold", type=int, action="append", metavar="K", help="the fold to hold back; repeatable (default: each)"
     )
@@ -47,9 +57,11 @@ def _cross_validate(args: argparse.Namespace) -> int:
     from giemsa.cli._console import inform, print_json
     from giemsa.data.cache import open_cache
     from giemsa.data.splits import make_split, read_split
-    from giemsa.errors import DataError
+    from giemsa.errors import DataError, UsageError
     from giemsa.lab.training.crossval import cross_validate, write_figures
 
+    if args.split is not None and args.by is not None:
+        raise UsageError(f"--by {args.by} and --split FILE were both given: the split says what is held back")
     data = labelled_data(args)
     inform(data.describe())
     if args.split is not None:
@@ -59,7 +71,11 @@ def _cross_validate(args: argparse.Namespace) -> int:
                 f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds)"
             )
     else:
-        split = make_split(data.index, data.labels, folds=args.folds, seed=recipe.training.seed)
+        by: SplitBy = args.by or "patient"
+        folds = args.folds
+        if folds is None:
+            folds = max(2, len(data.index.laboratories)) if by == "laboratory" else 5
+        split = make_split(data.index, data.labels, by=by, folds=folds, seed=recipe.training.seed)
     pixels = open_cache(data.index, recipe.input_size_px, directory=args.cache)
     result = cross_validate(
         recipe,
@@ -77,7 +93,14 @@ def _cross_validate(args: argparse.Namespace) -> int:
     )
     if result is not None:
         table = write_figures(
-            recipe, data.index, data.labels, result, args.output, command=args.command_line, force=args.resume
+            recipe,
+            data.index,
+            data.labels,
+            result,
+            args.output,
+            by=split.by,
+            command=args.command_line,
+            force=args.resume,
         )
         if args.json:
             print_json(json.loads((args.output / "folds.json").read_text(encoding="utf-8")))

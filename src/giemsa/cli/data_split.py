@@ -26,10 +26,10 @@ def add_arguments(parser: Parser) -> None:
     add_data(parser, bare_word=True)
     parser.add_argument(
         "--by",
-        choices=("patient", "image", "folder"),
+        choices=("patient", "field", "laboratory", "image", "folder"),
         default="patient",
         metavar="WHAT",
-        help="what stays together: patient, image or folder (default: patient)",
+        help="what stays together: patient, field, laboratory, image or folder (default: patient)",
     )
     parser.add_argument("--folds", type=int, metavar="K", help="make K folds instead of a hold-out")
     parser.add_argument("--validation", type=float, metavar="SHARE", help="share held back (default: 0.2)")
