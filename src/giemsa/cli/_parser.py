@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from giemsa.cli import WRONG_USE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +67,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Report wrong use and leave with exit status 2."""
         self.exit(WRONG_USE, f"{self.prog}: {message}; `{self.prog} --help` tells more\n")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print, and do not pass over an output that is full or closed."""
+        (file or sys.stderr).write(message)
 
     def format_usage(self) -> str:
         """The usage line alone."""
