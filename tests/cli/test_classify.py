@@ -390,7 +390,7 @@ def test_force_keeps_what_is_there_until_the_new_table_is_complete(cells, classi
     monkeypatch.setattr(Classifier, "classify_batches", interrupted)
     status, _, err = classify("cells", "--output", "out.csv", "--force")
     assert status == 130
-    assert "12 rows are complete in out.csv.part, out.csv is as it was; go on with --resume" in only_line(err)
+    assert "12 rows are complete in out.csv.part, out.csv is as it was; continue with --resume" in only_line(err)
     assert Path("out.csv").read_bytes() == before
 
 
@@ -432,7 +432,7 @@ def test_a_full_disk_is_said_and_the_rows_before_it_are_complete(tmp_path, make_
     said = only_line(done.stderr)
     assert said.startswith("giemsa: cannot write out.csv: File too large; ")
     rows = read_csv(tmp_path / "out.csv")
-    assert f"{len(rows)} rows are complete, so make room and go on with --resume" in said
+    assert f"{len(rows)} rows are complete, so make room and continue with --resume" in said
     assert 0 < len(rows) < 300
     assert (tmp_path / "out.csv").read_bytes().endswith(b"\n")
     assert run("--resume").returncode == 0
@@ -462,7 +462,7 @@ def test_an_interrupted_run_says_what_is_complete_and_is_gone_on_with(tmp_path, 
     said = only_line(err.decode())
     rows = read_csv(output)
     assert process.returncode == 130
-    assert said == f"giemsa: interrupted: {len(rows)} rows are complete in {output}; go on with --resume"
+    assert said == f"giemsa: interrupted: {len(rows)} rows are complete in {output}; continue with --resume"
     assert json.loads(Path(f"{output}.run.json").read_text())["complete"] is False
     done = subprocess.run(
         [*GIEMSA, "classify", "-", "--model", tiny_model, "--output", output, "--resume"],

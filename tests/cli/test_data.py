@@ -317,7 +317,7 @@ def test_an_interrupted_download_says_how_to_go_on(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(download, "download", interrupted)
     assert data("download", tmp_path) == 130
     assert capsys.readouterr().err == (
-        f"giemsa: interrupted: what has been fetched is kept in {tmp_path}; go on with the same command\n"
+        f"giemsa: interrupted: what has been fetched is kept in {tmp_path}; continue with the same command\n"
     )
 
 

@@ -42,9 +42,9 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=at_least(1), metavar="N", help="threads (default: one for each core)")
 
 
-def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
+def add_json(parser: argparse.ArgumentParser, what: str = "the result as JSON") -> None:
     """Add --json."""
-    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
 
 
 def add_force(parser: argparse._ActionsContainer) -> None:
@@ -54,7 +54,7 @@ def add_force(parser: argparse._ActionsContainer) -> None:
 
 def add_resume(parser: argparse._ActionsContainer) -> None:
     """Add --resume."""
-    parser.add_argument("--resume", action="store_true", help="go on with what an interrupted command has left")
+    parser.add_argument("--resume", action="store_true", help="continue what an interrupted command left")
 
 
 def add_data(parser: Parser | argparse.ArgumentParser, *, required: bool = True, bare_word: bool = False) -> None:
@@ -88,7 +88,9 @@ def add_part(parser: argparse.ArgumentParser) -> None:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--part", metavar="NAME", help="train, validation or test (default: test, else validation)")
     part.add_argument("--fold", type=int, metavar="K", help="the fold that was held back, of a split with folds")
-    parser.add_argument("--allow-training-patients", action="store_true", help="also judge patients trained on")
+    parser.add_argument(
+        "--allow-training-patients", action="store_true", help="also judge patients that it was trained on"
+    )
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def _what_is_left(output: Path) -> str:
     from giemsa.lab.adapting.adaptation import working_folder
 
     return (
-        f"the trainings that are complete are kept in {working_folder(output)}; go on with the same command and "
+        f"the trainings that are complete are kept in {working_folder(output)}; continue with the same command and "
         "--resume"
     )
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from giemsa.cli._options import add_force, add_model, add_resume, add_threads
+from giemsa.cli._options import add_force, add_json, add_model, add_resume, add_threads
 from giemsa.errors import OutputError, UsageError
 from giemsa.words import counted
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", metavar="FILE.png", help="draw a contact sheet of the cells and their verdicts")
     add_model(parser, kinds="an ONNX or .tflite file, or a run folder")
     add_threads(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    add_json(parser, "JSON lines")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse wrong use before anything is opened."""
     if args.resume and not args.output:
-        raise UsageError("--resume needs --output, the table to go on with")
+        raise UsageError("--resume needs --output, the table to continue")
     if args.output:
         from giemsa.tables import check_table
 
@@ -245,5 +245,5 @@ def _what_is_complete(args: argparse.Namespace, table: Table | None) -> str:
     if args.output.lower().endswith(".parquet"):
         return "nothing was written, since Parquet is only complete at the end; .csv and .jsonl can be resumed"
     if table.place.suffix == ".part":
-        return f"{table.rows:,} rows are complete in {table.place}, {args.output} is as it was; go on with --resume"
-    return f"{table.rows:,} rows are complete in {args.output}; go on with --resume"
+        return f"{table.rows:,} rows are complete in {table.place}, {args.output} is as it was; continue with --resume"
+    return f"{table.rows:,} rows are complete in {args.output}; continue with --resume"

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the folds' runs")
     add_training(parser)
-    add_json(parser, "the pooled figures")
+    add_json(parser, "the figures of the folds as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

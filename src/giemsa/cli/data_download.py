@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from giemsa.words import counted
 
     archive = replace(download.OFFICIAL, url=args.url) if args.url else download.OFFICIAL
-    left = f"what has been fetched is kept in {args.place}; go on with the same command"
+    left = f"what has been fetched is kept in {args.place}; continue with the same command"
     with interruptible(left), warnings_as_sentences(), progress() as show:
         done = download.download(args.place, archive=archive, keep_archive=args.keep_archive, progress=show)
     if args.json:

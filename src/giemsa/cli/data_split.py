@@ -37,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same split (default: 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the split, as JSON")
     add_force(parser)
-    add_json(parser, "counts and digests")
+    add_json(parser, "counts and digests as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

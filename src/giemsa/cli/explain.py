@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from giemsa.model import Model
     from giemsa.sources import Source
 
-EPILOG = """Each picture is drawn beside its map: orange speaks for parasitized, blue for uninfected, in logits,
+EPILOG = """Each picture is drawn beside its map: orange is evidence for parasitized, blue for uninfected, in logits,
 on one scale for all. The map is the model's own evidence where it has one, else Grad-CAM,
 which needs the run's folder. explanations.csv lists what was drawn.
 
@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--layer", metavar="NAME", help="Grad-CAM at this layer (`giemsa recipes NAME`)")
     parser.add_argument(
-        "--scale", type=float, default=20.0, metavar="LOGITS", help="where colours end (default: %(default)g)"
+        "--scale",
+        type=float,
+        default=20.0,
+        metavar="LOGITS",
+        help="evidence at which colours end (default: %(default)g)",
     )
     parser.add_argument("--limit", type=at_least(1), metavar="N", help="explain the first N pictures only")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the drawings")

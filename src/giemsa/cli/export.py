@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, required=False)
     add_cache(parser)
     add_force(parser)
-    add_json(parser, "size and agreement")
+    add_json(parser, "size and agreement as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

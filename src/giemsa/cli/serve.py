@@ -18,7 +18,7 @@ EPILOG = """examples:
   giemsa serve --open
   giemsa serve --host 0.0.0.0 --token "$(cat token)" --database postgresql://giemsa@db/giemsa
 
-The token may also be given as GIEMSA_TOKEN, where no list of processes shows it.
+The token may also be given as GIEMSA_TOKEN, so that no list of processes shows it.
 For research and education: no diagnosis without a qualified professional.
 """
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--database", metavar="URL", help="where reviewers' answers go (default: SQLite in the user's data folder)"
     )
     parser.add_argument("--token", metavar="TOKEN", help="what everyone who calls the API must send")
-    parser.add_argument("--insecure", action="store_true", help="serve others without a token")
+    parser.add_argument("--insecure", action="store_true", help="serve other machines without a token")
     add_threads(parser)
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 

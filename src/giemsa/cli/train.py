@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def interrupted_training(folder: Path) -> str:
     """What an interrupted training has left and how to go on, as `interruptible` takes it."""
-    return f"the epochs before this one are kept in {folder}; go on with the same command and --resume"
+    return f"the epochs before this one are kept in {folder}; continue with the same command and --resume"
 
 
 def run(args: argparse.Namespace) -> int:

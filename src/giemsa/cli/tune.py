@@ -52,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", metavar="NAME", help="the study's name in the storage (default: the recipe's)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for table, figures and recipe")
     add_training(parser)
-    add_json(parser, "tuning.json")
+    add_json(parser, "study.json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Tune."""
     from giemsa.cli._console import interruptible
 
-    with interruptible("every trial before this one is kept in the study; go on with the same command and --resume"):
+    with interruptible("every trial before this one is kept in the study; continue with the same command and --resume"):
         return _tune(args)
 
 
@@ -124,7 +124,7 @@ def _check_folder(args: argparse.Namespace) -> None:
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"the output {args.output} is a file; name a folder")
     if args.output.exists() and any(args.output.iterdir()) and not args.resume:
-        raise OutputError(f"the output {args.output} is not empty: go on with --resume, or give another --output")
+        raise OutputError(f"the output {args.output} is not empty: continue with --resume, or give another --output")
 
 
 def _find_split(args: argparse.Namespace, recipe: Recipe, data: LabelledData) -> tuple[Path, Split]:

@@ -201,8 +201,8 @@ def _groups(judged: Judged) -> dict[str, tuple[NDArray[np.intp], NDArray[np.intp
     rng = np.random.default_rng(0)
     groups = {}
     for name, label in (("false_positives", ~judged.positive), ("false_negatives", judged.positive)):
-        wrong = np.flatnonzero(judged.scored & label & (judged.called != judged.positive))
-        right = np.flatnonzero(judged.scored & label & (judged.called == judged.positive))
+        wrong = np.flatnonzero(judged.scored & label & (judged.predicted != judged.positive))
+        right = np.flatnonzero(judged.scored & label & (judged.predicted == judged.positive))
         groups[name] = wrong, np.sort(rng.permutation(right)[:RIGHT_CELLS])
     return groups
 
