@@ -6,10 +6,11 @@ import io
 import os
 import signal
 import sys
+from importlib import import_module
 
 import pytest
 
-from giemsa.cli import COMMANDS, SUBCOMMANDS, main
+from giemsa.cli import ALONE_TOO, COMMANDS, SUBCOMMANDS, main
 from giemsa.cli._console import interruptible, note, progress, warn, warnings_as_sentences
 from giemsa.cli._options import add_data, add_threads
 from giemsa.cli._parser import Parser
@@ -138,6 +139,24 @@ def test_usage_names_what_must_be_given_and_nothing_else(parser):
     assert parser.format_help().splitlines()[0] == "usage: giemsa measure --data DIR [options]"
 
 
+EVERY_COMMAND = [[name] for name in COMMANDS if name not in SUBCOMMANDS or name in ALONE_TOO] + [
+    [group, name] for group in SUBCOMMANDS for name in SUBCOMMANDS[group]
+]
+
+
+def test_the_same_option_takes_the_same_everywhere():
+    taken = {}
+    for words in EVERY_COMMAND:
+        made = Parser(" ".join(words), "")
+        import_module(f"giemsa.cli.{'_'.join(words)}").add_arguments(made)
+        for action in made._actions:
+            for option in action.option_strings:
+                taken.setdefault(option, {}).setdefault((action.nargs, action.metavar), []).append(" ".join(words))
+    del taken["--output"]  # a file, a folder or a run: its name says which
+    assert len([option for option, ways in taken.items() if sum(map(len, ways.values())) > 1]) > 10
+    assert {option: ways for option, ways in taken.items() if len(ways) > 1} == {}
+
+
 @pytest.mark.parametrize("group", SUBCOMMANDS)
 def test_a_group_lists_its_commands_with_two_examples_or_more(group, capsys):
     assert main([group, "--help"]) == 0
@@ -155,9 +174,7 @@ def test_a_group_without_a_command_is_wrong_use(arguments, capsys):
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words", [[name] for name in COMMANDS] + [[group, name] for group in SUBCOMMANDS for name in SUBCOMMANDS[group]]
-)
+@pytest.mark.parametrize("words", [*([name] for name in SUBCOMMANDS), *EVERY_COMMAND])
 def test_the_help_of_every_command_fits_a_screen_and_has_two_examples(words, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     if words[0] not in ("classify", "demo", "smear"):

@@ -93,7 +93,7 @@ def test_describe_counts_classes_patients_and_donors(tree, reviewed, capsys):
     assert rows_of(output)["all"] == ["30", "12", "18", "1", "8", "2", "6"]
     assert rows_of(output)["C0P0thinF"] == ["4", "2", "2", "1", "1", "0", "0"]
     assert "sizes: 24 to 24 px wide (median 24), 22 to 22 px high (median 22)" in output
-    assert "copies: 0 pictures there more than once byte for byte, 0 pictures near-identical" in output
+    assert "copies: 0 pictures more than once, byte for byte; 0 pictures near-identical" in output
 
 
 def test_describe_prints_json(tree, capsys):

@@ -51,7 +51,7 @@ def print_json(content: Mapping[str, Any] | list[Any]) -> None:
     """Print a result for another program: one JSON document on standard output, without NaN."""
     import json
 
-    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(content, indent=2, allow_nan=False))
 
 
 def table_console(*, width: int = _WIDTH) -> Console:

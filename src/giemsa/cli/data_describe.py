@@ -139,8 +139,8 @@ def _print_copies(description: Description) -> None:
 
     identical = sum(group.identical for group in description.copies)
     similar = len(description.copies) - identical
-    sought = f", {counted(similar, 'picture')} near-identical" if description.near_identical_sought else ""
-    print(f"copies: {counted(identical, 'picture')} there more than once byte for byte{sought}")
+    sought = f"; {counted(similar, 'picture')} near-identical" if description.near_identical_sought else ""
+    print(f"copies: {counted(identical, 'picture')} more than once, byte for byte{sought}")
     worst = sorted(description.copies, key=lambda group: (-group.across_labels, -group.across_parts))
     _print_some("copies", [_copies_line(group) for group in worst])
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", nargs="+", type=Path, default=[], metavar="DIR", help="evaluations for the model's page"
     )
     parser.add_argument(
-        "--site", type=Path, metavar="FILE", help="this laboratory's rates, of `giemsa smear calibrate`"
+        "--site", type=Path, metavar="SITE.json", help="this laboratory's rates, of `giemsa smear calibrate`"
     )
     parser.add_argument("--max-upload-mb", type=int, default=50, metavar="MB", help="largest request (default: 50)")
     parser.add_argument(
