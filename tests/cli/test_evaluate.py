@@ -193,7 +193,7 @@ def test_unreadable_pictures_are_listed_and_give_status_1(tree, tiny_model, tmp_
     assert [row["patient"] for row in unreadable] == ["C2P2ThinF", "C9ThinF"]
     assert all(row["reason"] and not row["p_parasitized"] for row in unreadable)
     assert content["bootstrap"]["unit"] == "patients"
-    assert "left out: 2 pictures" in capsys.readouterr().out
+    assert "Left out as unreadable: 2 pictures" in capsys.readouterr().out
 
 
 def test_a_model_with_one_verdict_for_everything_is_warned_of(tree, tmp_path, write_model, capsys):
