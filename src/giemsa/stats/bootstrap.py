@@ -278,6 +278,14 @@ def draw_figures(tally: Tally, kind: Unit, rng: np.random.Generator, *, resample
     return draw_many(tally.figures, tally.units, kind, rng, resamples=resamples, at_once=at_once)
 
 
+def draw_figure(
+    tally: Tally, statistic: Statistic, kind: Unit, rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> Draws:
+    """Draw one figure of a set of cells, such as `tally.roc_auc`."""
+    at_once = max(1, min(resamples, _CELLS_AT_ONCE // max(1, tally.cells)))
+    return draw(statistic, tally.units, kind, rng, resamples=resamples, at_once=at_once)
+
+
 def estimate_figures(
     tally: Tally, drawn: Mapping[str, Draws], *, confidence: float = CONFIDENCE
 ) -> dict[str, Estimate]:
