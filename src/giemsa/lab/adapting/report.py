@@ -345,10 +345,7 @@ def _predictions(rehearsal: Rehearsal, logit: NDArray[np.float32], calibration: 
 
 def _forgetting_lines(entry: Mapping[str, Any] | None) -> list[str]:
     if entry is None:
-        return [
-            "",
-            "No cells of the kind that the model was first trained on were given (--data): what it has forgotten is unknown.",
-        ]
+        return ["", "No cells of the model's first kind were given (--data): what it has forgotten is not known."]
     lines = ["", "## Cells of the kind that the model was first trained on", ""]
     for labels in ("official", "confirmed", "donors"):
         if labels not in entry:
