@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
     from giemsa.cli._console import inform, print_json
     from giemsa.data.cache import open_cache
     from giemsa.data.splits import make_split, read_split
-    from giemsa.errors import DataError, UsageError
+    from giemsa.errors import DataError, GiemsaWarning, UsageError
     from giemsa.lab.training.crossval import cross_validate, write_figures
 
     if args.split is not None and args.by is not None:
@@ -75,7 +76,11 @@ def _cross_validate(args: argparse.Namespace) -> int:
         folds = args.folds
         if folds is None:
             folds = max(2, len(data.index.laboratories)) if by == "laboratory" else 5
-        split = make_split(data.index, data.labels, by=by, folds=folds, seed=recipe.training.seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", GiemsaWarning)
+            split = make_split(data.index, data.labels, by=by, folds=folds, seed=recipe.training.seed)
+        for warning in caught:
+            print(f"giemsa: warning: {warning.message}", file=sys.stderr)
     pixels = open_cache(data.index, recipe.input_size_px, directory=args.cache)
     result = cross_validate(
         recipe,

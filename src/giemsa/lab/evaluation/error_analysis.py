@@ -154,7 +154,7 @@ def analyse_errors(folder: Path, judged: Judged, model: Model, explainer: Explai
 
 
 def describe_errors(content: dict[str, Any]) -> list[str]:
-    """Say in sentences what the analysis found, each with its figure."""
+    """Sentences about what the analysis found, each with its figure."""
     sentences = []
     kinds = {
         "false_positives": ("False positives", "true negatives"),
