@@ -8,7 +8,13 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 cell`, `15,617 cells`, `2 boxes`."""
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "cell"), counted(15617, "cell"), counted(2, "box")
+    ('1 cell', '15,617 cells', '2 boxes')
+    """
     ending = "" if number == 1 else "es" if noun.endswith("x") else "s"
     return f"{number:,} {noun}{ending}"
 

@@ -179,7 +179,7 @@ def test_broken_links_and_loops_of_links_are_rows(cells, classify):
     assert list(reasons) == ["cells/broken.png", "cells/x.png", "cells/y.png"]
     assert "broken link" in reasons["cells/broken.png"]
     assert "leads back to itself" in reasons["cells/x.png"]
-    assert "giemsa: the link cells/up was not followed" in err
+    assert "giemsa: note: the link cells/up was not followed" in err
 
 
 def test_what_may_not_be_read_is_a_row(open_folder, unprivileged, make_cells, classify, tiny_model):
@@ -253,7 +253,7 @@ def test_hostile_archives_harm_nothing(tmp_path, classify, draw_cell, encode, mo
         (["cells", "--output", "out.txt"], "ends in .txt"),
         (["cells", "--output", "missing/out.csv"], "folder missing"),
         (["cells", "--output", "out.csv", "--sheet", "sheet.jpg"], "expected a name that ends in .png"),
-        (["cells", "--threads", "0"], "--threads is 0"),
+        (["cells", "--threads", "0"], "argument --threads: '0' is given"),
         (["cells", "--resume"], "--resume needs --output"),
         (["cells", "--output", "out.parquet", "--resume"], "cannot be resumed"),
     ],
@@ -390,7 +390,7 @@ def test_force_keeps_what_is_there_until_the_new_table_is_complete(cells, classi
     monkeypatch.setattr(Classifier, "classify_batches", interrupted)
     status, _, err = classify("cells", "--output", "out.csv", "--force")
     assert status == 130
-    assert "12 rows are complete in out.csv.part, out.csv is as it was; go on with --resume" in only_line(err)
+    assert "12 rows are complete in out.csv.part, out.csv is as it was; continue with --resume" in only_line(err)
     assert Path("out.csv").read_bytes() == before
 
 
@@ -432,7 +432,7 @@ def test_a_full_disk_is_said_and_the_rows_before_it_are_complete(tmp_path, make_
     said = only_line(done.stderr)
     assert said.startswith("giemsa: cannot write out.csv: File too large; ")
     rows = read_csv(tmp_path / "out.csv")
-    assert f"{len(rows)} rows are complete, so make room and go on with --resume" in said
+    assert f"{len(rows)} rows are complete, so make room and continue with --resume" in said
     assert 0 < len(rows) < 300
     assert (tmp_path / "out.csv").read_bytes().endswith(b"\n")
     assert run("--resume").returncode == 0
@@ -462,7 +462,7 @@ def test_an_interrupted_run_says_what_is_complete_and_is_gone_on_with(tmp_path, 
     said = only_line(err.decode())
     rows = read_csv(output)
     assert process.returncode == 130
-    assert said == f"giemsa: interrupted: {len(rows)} rows are complete in {output}; go on with --resume"
+    assert said == f"giemsa: interrupted: {len(rows)} rows are complete in {output}; continue with --resume"
     assert json.loads(Path(f"{output}.run.json").read_text())["complete"] is False
     done = subprocess.run(
         [*GIEMSA, "classify", "-", "--model", tiny_model, "--output", output, "--resume"],

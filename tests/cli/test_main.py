@@ -24,7 +24,7 @@ def command(monkeypatch):
     """`command(run)` puts a command `giemsa classify` in the place of the real one."""
 
     def install(run):
-        module = SimpleNamespace(HELP="do it", add_arguments=lambda parser: parser.add_argument("--deep"), run=run)
+        module = SimpleNamespace(EPILOG="", add_arguments=lambda parser: parser.add_argument("--deep"), run=run)
         monkeypatch.setattr(cli, "import_module", lambda name: module)
 
     return install

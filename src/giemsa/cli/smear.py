@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     import cv2
 
-    from giemsa.cli.classify import _terminated_like_interrupted
+    from giemsa.cli._console import terminated_like_interrupted
     from giemsa.smear.reading import SmearReader
     from giemsa.words import printable
 
     args.patient, args.command_line = printable(args.patient), printable(args.command_line)
     cv2.setNumThreads(1)  # each worker does a whole field
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
-    with _terminated_like_interrupted():
+    with terminated_like_interrupted():
         if _means_calibrate(args.paths):
             return _calibrate(args)
         reader = SmearReader(args.model, cell_diameter_px=args.cell_diameter_px, threads=args.threads)
