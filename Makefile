@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo app test lint lint-page docs format clean
+.PHONY: help demo app test lint lint-page docs format figures constraints clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make lint    format and type checks only"
 	@echo "make docs    build the documentation's site strictly, into site/"
 	@echo "make format  rewrite the code in the project's format"
+	@echo "make figures write the pages from benchmarks/results; CELLS=, REVIEWED=, FIELDS=, WEIGHTS= to measure again"
+	@echo "make constraints write down the versions that are installed, as those that were tested"
 	@echo "make clean   remove $(VENV) and what the commands wrote"
 
 demo: $(VENV)/.base
@@ -50,6 +52,14 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@[ ! -d node_modules ] || npm run --silent format
+
+figures: $(VENV)/.dev
+	@$(BIN)/python benchmarks/run.py $(if $(CELLS),--cells "$(CELLS)") $(if $(REVIEWED),--reviewed "$(REVIEWED)") \
+		$(if $(FIELDS),--fields "$(FIELDS)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(WORK),--work "$(WORK)")
+
+constraints: $(VENV)/.dev
+	@{ echo "# What the tests of this version ran with, on Linux and CPython 3.11: pip install -c constraints.txt 'giemsa[lab]'"; \
+		$(BIN)/python -m pip list --format=freeze --exclude giemsa --exclude pip --exclude setuptools | sed 's/+[a-z0-9.]*$$//'; } > constraints.txt
 
 clean:
 	rm -rf $(VENV) node_modules demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

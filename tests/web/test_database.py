@@ -387,6 +387,16 @@ class TestExport:
         assert main(["review", "export", "--raw", *common, str(raw)]) == 0
         assert [row["reviewer"] for row in csv.DictReader(raw.open())] == ["Ana", "Bo"]
 
+    def test_a_reviewer_is_no_formula_in_a_spreadsheet(self, url, reviews, tmp_path):
+        from giemsa.spreadsheets import read_guarded
+
+        reviews.add(review(reviewer="=HYPERLINK(1)", image="+1.png"))
+        raw = tmp_path / "raw.csv"
+        assert main(["review", "export", "--raw", "--database", url, "--output", str(raw)]) == 0
+        text = raw.read_text()
+        assert ",'=HYPERLINK(1),'+1.png," in text
+        assert [row["reviewer"] for row in read_guarded(text.splitlines())] == ["=HYPERLINK(1)"]
+
     def test_wrong_use_is_said_in_one_sentence(self, url, reviews, data, tmp_path, capsys):
         out = tmp_path / "out.csv"
         for arguments, said in (

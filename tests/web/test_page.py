@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from giemsa.formats.evaluations import Predictions, write_evaluation_files
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = playwright.expect
 
@@ -44,14 +46,19 @@ def site(tmp_path_factory, start_server):
     run = folder / "drawn-cells"
     run.mkdir()
     rng = np.random.default_rng(0)
-    with (run / "predictions.csv").open("w") as file:
-        file.write("image,patient,official,reviewed,donor,p_parasitized\n")
-        for i in range(2_000):
-            infected = rng.random() < 0.5
-            p = 1 / (1 + np.exp(-rng.normal(4 if infected else -4, 2)))
-            word = "parasitized" if infected else "uninfected"
-            file.write(f"{i}.png,P{i % 40},{word},{word},{'yes' if i % 40 < 10 and not infected else 'no'},{p:.6f}\n")
-    (run / "metrics.json").write_text(json.dumps({}))
+    infected = rng.random(2_000) < 0.5
+    logit = rng.normal(np.where(infected, 4, -4), 2)
+    patient = np.arange(2_000) % 40
+    predictions = Predictions(
+        images=[f"{i}.png" for i in range(2_000)],
+        p_parasitized=1 / (1 + np.exp(-logit)),
+        logit=logit,
+        official=infected.astype(np.int8),
+        reviewed=infected.astype(np.int8),
+        donor=(patient < 10) & ~infected,
+        patients=[f"P{who}" for who in patient],
+    )
+    write_evaluation_files(run, predictions, {"threshold": 0.5}, threshold=0.5)
     with start_server(threads=2, runs=(run,), database=f"sqlite:///{folder / 'reviews.sqlite'}") as server:
         yield server.url
 

@@ -24,7 +24,21 @@ COUNTS = [(500, 0, 0, 0), (500, 12, 0, 0), (500, 12, 3, 2), (500, 12, 0, 12), (4
 EFFECTS = (1.0, 2.5)
 TABLES = [(95, 5, 3, 897), (10, 0, 0, 10), (1, 99, 50, 50)]
 PREVALENCES = (0.5, 0.03, 0.0001)
-NAMES = ["a.png", 'b "quoted", c.png', "d\ne.png", "é 細胞.png", "in/the zip/f.png"]
+NAMES = [
+    "a.png",
+    'b "quoted", c.png',
+    "d\ne.png",
+    "é 細胞.png",
+    "in/the zip/f.png",
+    "=1+1.png",
+    "'=1.png",
+    "-2.png",
+    "@x,y.png",
+    "\tt.png",
+    "r\rr.png",
+    "\uff1d1.png",
+    "'plain.png",
+]
 
 
 def computed() -> dict[str, Any]:
@@ -87,7 +101,7 @@ def _predictive(tp: int, fn: int, fp: int, tn: int, share: float) -> dict[str, A
 
 
 def _csv() -> dict[str, Any]:
-    given = [(name, 0.1 + 0.2 * i, None if i % 2 else 0.25) for i, name in enumerate(NAMES)]
+    given = [(name, (0.1 + 0.2 * i) % 1, None if i % 2 else 0.25) for i, name in enumerate(NAMES)]
     verdicts = [
         Verdict(name, "parasitized" if p > 0.5 else "uninfected", p, 1.0, novelty) for name, p, novelty in given
     ]

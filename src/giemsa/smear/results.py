@@ -1,4 +1,4 @@
-"""What reading a smear gives, as frozen types."""
+"""Results of reading a smear, as frozen types."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
     from giemsa.smear.counting import Count
+    from giemsa.stamps import Stamp
 
 Decision = Literal["confirmed", "rejected"]
 CellVerdict = Literal["parasitized", "uninfected"]
@@ -80,6 +81,8 @@ class ReadField:
         A JPEG of the field, at most 1,280 px wide, for overlays; empty where it could not be decoded.
     thumbnails : tuple of Thumbnail
         Of its most suspicious cells.
+    stamp : Stamp or None
+        Of the file that it was read from, so that a later run can tell whether it is the same; None of an array.
     """
 
     field: str
@@ -95,6 +98,7 @@ class ReadField:
     explained: float
     picture: bytes = dataclasses.field(default=b"", repr=False)
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,26 @@ class Reference:
     spread: float
     cells: int
     slide_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """What is known of a slide once all of its fields are read.
+
+    Attributes
+    ----------
+    centre, spread : float
+        Of its healthy cells' logits.
+    cells : int
+        How many these come from.
+    diameter_px : float
+        The median of its fields' red cells.
+    """
+
+    centre: float
+    spread: float
+    cells: int
+    diameter_px: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-import jinja2
-
+from giemsa.render.templates import environment
 from giemsa.verdicts import DISCLAIMER
 
 
@@ -35,11 +35,9 @@ PAGES: Final = (
     Page("model", "/model", "Model"),
     Page("review", "/review", "Review"),
 )
-_templates: Final = jinja2.Environment(
-    loader=jinja2.PackageLoader("giemsa.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-)
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def render(name: str, **values: object) -> str:
     """Text of a page; `pages` and `disclaimer` are known to every template."""
-    return _templates.get_template(name).render(pages=PAGES, disclaimer=DISCLAIMER, **values)
+    return environment(_TEMPLATES).get_template(name).render(pages=PAGES, disclaimer=DISCLAIMER, **values)

@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from giemsa.data.patients import origin_of
-from giemsa.web.agreement import agree
+from giemsa.stats.agreement import agree
 
 if TYPE_CHECKING:
     from giemsa.web.database import Review

@@ -1,4 +1,4 @@
-"""From a run to one ONNX file, checked against PyTorch before it is written.
+"""Export of a run as one ONNX file, compared with PyTorch before it is written.
 
 The graph follows the contract of `giemsa.model`: uint8 pixels in, scaling inside, `logit` and (where the network has
 it) `evidence` out.
@@ -11,7 +11,6 @@ less is quantised, in the order of `INT8_WAYS`.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import tempfile
 import warnings
@@ -32,7 +31,7 @@ from giemsa.errors import DataError, ModelError
 from giemsa.files import write_file
 from giemsa.lab.training.cells import judged_batch_size
 from giemsa.lab.training.loop import predict_logits, to_rgb
-from giemsa.model import CONTRACT_VERSION
+from giemsa.model.card import METADATA_KEY, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +44,9 @@ if TYPE_CHECKING:
 
 OPSET = 18
 FP32_TOLERANCE = 1e-3
-"""Largest difference of logits: fp32 sums in another order, amplified by a dozen layers."""
+"""Largest allowed difference of logits: fp32 sums in another order, amplified by a dozen layers."""
 INT8_CHANGED_VERDICTS = 0.002
-"""Largest part of verdicts that may change."""
+"""Largest share of verdicts that may change."""
 INT8_WAYS: Final = {
     "all": "",
     # They have few weights and bear most of the error: the pixels' steps, and the logit's.
@@ -55,16 +54,16 @@ INT8_WAYS: Final = {
     # A dense layer's few ranges are of thousands of activations, of which one cell may have others than those seen.
     "weights": "only weights are in int8, those of the first and the last layer aside: small, but no faster than fp32",
 }
-"""What is quantised, and what is said of it; the first that changes few enough verdicts is written."""
+"""Ways to quantise, with their remarks; the first that changes few enough verdicts is written."""
 CALIBRATION_CELLS = 1024
 _LAYERS: Final = ("Conv", "Gemm", "MatMul")
 NO_EVIDENCE = "none: the network does not end in a map that the logit is the mean of; giemsa explain gives Grad-CAM"
-"""What the card says of a network that ends in dense layers."""
+"""Text of the card about evidence, for a network that ends in dense layers."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported model compares with PyTorch's fp32 network.
+    """Agreement of an exported model with PyTorch's fp32 network.
 
     Attributes
     ----------
@@ -102,7 +101,7 @@ def export_run(
     calibration_cells: NDArray[np.uint8] | None = None,
     comparison_cells: NDArray[np.uint8] | None = None,
 ) -> Agreement:
-    """Write a run as an ONNX file of the contract.
+    """Agreement of a run's ONNX file with PyTorch; the file is written if they agree.
 
     Parameters
     ----------
@@ -136,10 +135,10 @@ def export_run(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "fp32.onnx"
         _write_graph(network, size, path)
-        content = metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size))
+        card = card_of(run, calibration, figures or {}, has_evidence=has_evidence(network, size))
 
         def finished(path: Path, left_in_fp32: str = "") -> Agreement:
-            _write_metadata(path, content)
+            _write_metadata(path, card)
             return replace(compare(expected, run_onnx(path, comparison_cells), calibration), left_in_fp32=left_in_fp32)
 
         if not int8 or calibration_cells is None:
@@ -157,7 +156,7 @@ def export_run(
 
 
 def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
-    """Find the rows of an index that a run was trained on, by the digest of their files.
+    """Rows of an index that a run was trained on, found by the digests of their files.
 
     Raises
     ------
@@ -172,35 +171,32 @@ def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
     return rows
 
 
-def metadata(
-    run: Run, calibration: Calibration, figures: dict[str, Any], *, has_evidence: bool = True
-) -> dict[str, Any]:
-    """Build the JSON object that stands under `giemsa` in the ONNX file."""
-    return {
-        "contract_version": CONTRACT_VERSION,
-        "name": run.recipe.name,
-        "class_names": ["uninfected", "parasitized"],
-        "input_size_px": run.recipe.input_size_px,
-        "resize": {"kernel": "area", "padding": "stretch"},
-        "calibration": {"temperature": calibration.temperature, "bias": calibration.bias, "source": calibration.source},
-        "thresholds": {"parasitized": calibration.threshold},
-        "digests": {
+def card_of(run: Run, calibration: Calibration, figures: dict[str, Any], *, has_evidence: bool) -> ModelCard:
+    """Card that travels in the file that a run is exported to."""
+    return ModelCard(
+        name=run.recipe.name,
+        input_size_px=run.recipe.input_size_px,
+        temperature=calibration.temperature,
+        bias=calibration.bias,
+        threshold=calibration.threshold,
+        calibration_source=calibration.source,
+        digests={
             "data": run.record.data_digest,
             "split": run.record.split_digest,
             "recipe": run.record.recipe_digest,
         },
-        "training_patients": run.record.patients,
-        "label_set": f"disputed: {run.recipe.labels.disputed}; donors: {run.recipe.labels.donors}",
-        "figures": figures,
-        "evidence": "exact: its mean is the logit" if has_evidence else NO_EVIDENCE,
-        "first_weights": run.record.weights,
-        "licence": "Apache-2.0",
-        "created_by": f"giemsa {version('giemsa')}",
-    }
+        training_patients=tuple(run.record.patients),
+        label_set=f"disputed: {run.recipe.labels.disputed}; donors: {run.recipe.labels.donors}",
+        figures=figures,
+        evidence="exact: its mean is the logit" if has_evidence else NO_EVIDENCE,
+        first_weights=run.record.weights,
+        licence="Apache-2.0",
+        created_by=f"giemsa {version('giemsa')}",
+    )
 
 
 def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the logits of cells, float32 [N], as the file says."""
+    """Logits of cells, float32 [N], by the exported file."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -210,16 +206,22 @@ def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def compare(expected: NDArray[np.float32], found: NDArray[np.float32], calibration: Calibration) -> Agreement:
-    """Compare the logits of PyTorch with those of a file that was made from it, both float32 [N]."""
+    """Agreement of PyTorch's logits with those of the exported file, both float32 [N]."""
     difference = np.abs(found - expected)
-    verdicts = [calibration.probability(logit) >= calibration.threshold for logit in (expected, found)]
+    verdicts = [calibration.called(logit) for logit in (expected, found)]
     return Agreement(
         len(found), float(difference.max()), float(difference.mean()), float(np.mean(verdicts[0] != verdicts[1]))
     )
 
 
+def has_evidence(network: nn.Module, size: int) -> bool:
+    """Whether the network ends in a map that the logit is the mean of."""
+    with torch.inference_mode():
+        return network.eval()(torch.zeros(2, 3, size, size)).evidence is not None
+
+
 class _Contract(nn.Module):
-    """A network with scaling inside, so that no caller can get it wrong."""
+    """A network that scales its input itself, so that no caller can get it wrong."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -239,14 +241,9 @@ class _Cells(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxrun
         return None if batch is None else {"cells": batch}
 
 
-def _has_evidence(network: nn.Module, size: int) -> bool:
-    with torch.inference_mode():
-        return network.eval()(torch.zeros(2, 3, size, size)).evidence is not None
-
-
 def _write_graph(network: nn.Module, size: int, path: Path) -> None:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    has_evidence = _has_evidence(network, size)
+    names = ["logit", "evidence"] if has_evidence(network, size) else ["logit"]
     with warnings.catch_warnings(), _silent("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -254,7 +251,7 @@ def _write_graph(network: nn.Module, size: int, path: Path) -> None:
             (example,),
             path,
             input_names=["cells"],
-            output_names=["logit", "evidence"] if has_evidence else ["logit"],
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=OPSET,
             dynamo=True,
@@ -294,7 +291,7 @@ def _quantise(fp32: Path, cells: NDArray[np.uint8], way: str) -> Path:
 
 
 def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> None:
-    """Keep weights as 8 bits and a scale an output channel.
+    """Store weights as 8 bits with a scale per output channel.
 
     A cast and a product make floats of them: ONNX Runtime computes these once, as it loads the model, whereas it would
     leave a DequantizeLinear for each run.
@@ -329,7 +326,7 @@ def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> No
 
 
 def _outside_of_layers(path: Path) -> list[str]:
-    """Name the additions before the first convolution: colours are made relative in fp32."""
+    """Names of the additions before the first convolution: colours are made relative in fp32."""
     names: list[str] = []
     for node in onnx.load(path).graph.node:
         if node.op_type == "Conv":
@@ -339,19 +336,19 @@ def _outside_of_layers(path: Path) -> list[str]:
 
 
 def _outer_layers(path: Path) -> list[str]:
-    """Name the first layer and the last one."""
+    """Names of the first and the last layer."""
     layers = [node.name for node in onnx.load(path).graph.node if node.op_type in _LAYERS]
     return [layers[0], layers[-1]]
 
 
-def _write_metadata(path: Path, content: dict[str, Any]) -> None:
+def _write_metadata(path: Path, card: ModelCard) -> None:
     model = onnx.load(path)
     del model.metadata_props[:]
     model.doc_string = ""
     for node in model.graph.node:  # the exporter leaves the paths of its sources there
         node.doc_string = ""
         del node.metadata_props[:]
-    onnx.helper.set_model_props(model, {"giemsa": json.dumps(content)})
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     onnx.save(model, path)
 
 
@@ -366,7 +363,7 @@ def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
 
 
 class _silent:  # noqa: N801  used as a word
-    """Keep what the exporters say to themselves off the user's terminal."""
+    """Suppress the exporters' own messages."""
 
     def __init__(self, *names: str) -> None:
         self._loggers = [logging.getLogger(None if name == "root" else name) for name in names]

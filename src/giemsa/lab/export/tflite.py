@@ -1,4 +1,4 @@
-"""From a run to one `.tflite` file for phones, checked against PyTorch before it is written.
+"""Export of a run as one `.tflite` file for phones, compared with PyTorch before it is written.
 
 PyTorch's exported graph goes through litert-torch. int8 means weights of 8 bits, one scale a channel, and activations
 that are brought to 8 bits as they come (LiteRT calls that dynamic range): in our trials it changed logits by 0.013
@@ -8,7 +8,6 @@ colour made the model useless. So it needs no cells to calibrate on.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,9 +21,9 @@ from torch import Tensor, nn
 
 from giemsa.errors import MissingExtraError, ModelError
 from giemsa.files import write_file
-from giemsa.lab.export.onnx import INT8_CHANGED_VERDICTS, Agreement, compare, metadata
+from giemsa.lab.export.onnx import INT8_CHANGED_VERDICTS, Agreement, card_of, compare, has_evidence
 from giemsa.lab.training.loop import predict_logits, to_rgb
-from giemsa.model.litert import LiteRtSession, silenced, with_metadata
+from giemsa.model.litert import LiteRt, silenced, with_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +34,11 @@ if TYPE_CHECKING:
     from giemsa.lab.training.runs import Run
 
 FP32_TOLERANCE: Final = 0.02
-"""Largest difference of logits. Nearly all cells differ by less than 1e-4; where a cell's prevailing colour hangs on a
-pixel at the limit of what counts as black, the last digit decides, and one in some thousand differs by 0.004."""
+"""Largest allowed difference of logits. Nearly all cells differ by less than 1e-4; where a cell's prevailing colour
+hangs on a pixel at the limit of what counts as black, the last digit decides, and one in some thousand differs by
+0.004."""
 MOST_COMPARED: Final = 2000
-"""Cells, since a phone's model takes one at a time."""
+"""Largest number of cells that are compared, since a phone's model takes one at a time."""
 
 
 def export_tflite(
@@ -50,7 +50,7 @@ def export_tflite(
     int8: bool = False,
     comparison_cells: NDArray[np.uint8] | None = None,
 ) -> Agreement:
-    """Write a run as a `.tflite` file.
+    """Agreement of a run's `.tflite` file with PyTorch; the file is written if they agree.
 
     Parameters
     ----------
@@ -84,9 +84,10 @@ def export_tflite(
     rows = np.sort(np.random.default_rng(0).permutation(len(comparison_cells))[:MOST_COMPARED])
     cells = np.asarray(comparison_cells[rows])
     flatbuffer = _convert(network, size, int8=int8)
-    content = with_metadata(flatbuffer, json.dumps(metadata(run, calibration, figures or {})))
+    card = card_of(run, calibration, figures or {}, has_evidence=has_evidence(network, size))
+    content = with_metadata(flatbuffer, card.to_json())
     # As a phone would: LiteRT, one cell at a time.
-    found = LiteRtSession(content, threads=1).run(["logit"], {"cells": cells})[0]
+    found = LiteRt(content, name="the exported file").run(["logit"], {"cells": cells})[0]
     agreement = compare(predict_logits(network, cells, np.arange(len(cells))), found, calibration)
     _refuse_disagreement(agreement, int8=int8)
     write_file(output, content)
@@ -94,7 +95,7 @@ def export_tflite(
 
 
 class _OneCell(nn.Module):
-    """A network with scaling inside, and its outputs by name."""
+    """A network that scales its input itself, with its outputs by name."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -148,7 +149,7 @@ def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep what the converter says to itself, in Python and in C++, off the user's terminal."""
+    """Suppress the converter's own messages, from Python and from C++."""
     with (
         warnings.catch_warnings(),
         redirect_stdout(StringIO()),

@@ -159,13 +159,13 @@ def smears_router(smears: Smears) -> APIRouter:
             stack.callback(share_of(request).keep().release)
             upload = await receive_upload(request, state.folder, texts=TEXTS)
             stack.callback(upload.close)
-            wish = smear_request(state, upload, wanted)
+            asked = smear_request(state, upload, wanted)
             sources = await asyncio.to_thread(upload.pictures, max_unpacked=state.settings.max_unpacked_bytes)
             if len(sources) > MAX_FIELDS:
                 raise ProblemError(413, f"there are {len(sources):,} photographs; at most {MAX_FIELDS:,} are read of "
                                    "one smear, so send fewer or use `giemsa smear`")  # fmt: skip
             smears.check_place()
-            job = smears.start(wish, told_apart(sources), stack.pop_all(), progress.put_nowait)
+            job = smears.start(asked, told_apart(sources), stack.pop_all(), progress.put_nowait)
         if kind == LINES:
             return StreamingResponse(_lines(state, job, progress), media_type=LINES)
         answer = await _awaited(request, job)
