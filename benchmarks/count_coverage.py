@@ -141,14 +141,14 @@ def judged(evidence: counting.Evidence, known: counting.Known, critical: int | N
     detection = Detection(1.0, 1.0, 1.0, 1.0, critical)
     result = counting.posterior(evidence, known)
     told = tells(evidence, result, detection, counting.ASSUMED_READER)
-    low = result.quantile(0.025) if told else 0.0
-    high = result.quantile(0.975 if told else 0.95)
+    low = result.lower(0.025) if told else 0.0
+    high = result.upper(0.975 if told else 0.95)
     return {
         "covered": low <= pi <= high,
         "told": bool(told),
-        "rules_out": pi <= result.quantile(0.95),
+        "rules_out": pi <= result.upper(0.95),
         "width": high - low,
-        "value": result.quantile(0.5),
+        "value": result.median(),
     }
 
 

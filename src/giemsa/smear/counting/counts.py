@@ -45,6 +45,9 @@ ASSUMED_VARIATION: Final = 0.2
 ENOUGH_RED_CELLS: Final = 2000
 """Red cells from which on a thin film is counted (WHO 2016, MM-SOP-09)."""
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+_WEIGHTS /= _WEIGHTS.sum()
+DETECTED: Final = 0.97
+"""Limits of detection ask for so much of the model's own smears, so that 0.95 holds on slides that are unlike them."""
 _ENDLESS: Final = 10_000_000
 _NEGLIGIBLE: Final = 1e-5
 _COARSE: Final = 2  # bins of the rates that limits of detection take together
@@ -191,11 +194,10 @@ def meaning(
     """What a smear's cells mean, where all that review does not change is computed already."""
     result = posterior(evidence, known, reader)
     told_by = tells(evidence, result, detection, reader)
-    levels = ((1 - LEVEL) / 2, (1 + LEVEL) / 2) if told_by else (0.0, LEVEL)
+    low, high = ((1 - LEVEL) / 2, (1 + LEVEL) / 2) if told_by else (0.0, LEVEL)
     assumed = red_cells_per_ul is None
     red = float(RED_CELLS_PER_UL if red_cells_per_ul is None else red_cells_per_ul)
-    per_ul = _Density(result, red, ASSUMED_VARIATION if assumed else 0.0)
-    low = result.quantile(levels[0]) if told_by else 0.0
+    density = _Density(result, red, ASSUMED_VARIATION if assumed else 0.0)
     per_field = evidence.red_cells / evidence.fields
     return Count(
         red_cells=evidence.red_cells,
@@ -204,16 +206,16 @@ def meaning(
         confirmed=evidence.all_confirmed,
         rejected=evidence.called_rejected,
         to_look_at=evidence.to_look_at,
-        parasitaemia=Interval(result.quantile(0.5), low, result.quantile(levels[1])),
+        parasitaemia=_ordered(result.lower(low) if told_by else 0.0, result.median(), result.upper(high)),
         told_from_none=bool(told_by),
         told_by=told_by,
-        rules_out=result.quantile(LEVEL),
+        rules_out=result.upper(LEVEL),
         detection=detection,
         fields_missing=max(0, int(np.ceil((ENOUGH_RED_CELLS - evidence.red_cells) / per_field))),
-        per_ul=Interval(
-            per_ul.quantile(0.5), per_ul.quantile(levels[0]) if told_by else 0.0, per_ul.quantile(levels[1])
+        per_ul=_ordered(
+            density.limit(low, "lower") if told_by else 0.0, result.median() * red, density.limit(high, "upper")
         ),
-        per_ul_rules_out=per_ul.quantile(LEVEL),
+        per_ul_rules_out=density.limit(LEVEL, "upper"),
         red_cells_per_ul=red,
         red_cells_per_ul_assumed=assumed,
     )
@@ -238,21 +240,27 @@ def least_confirmed(looked_at: int, reader: Reader) -> int:
     return int(rare[0]) if len(rare) else looked_at + 1
 
 
+def _ordered(low: float, value: float, high: float) -> Interval:
+    """An interval that holds its value: the limits go by priors of their own."""
+    return Interval(min(max(value, low), high), low, high)
+
+
 class _Density:
-    """Quantiles of a parasitaemia times a red cell count that is not known exactly."""
+    """Limits of a parasitaemia times a red cell count that is not known exactly."""
 
     def __init__(self, result: Posterior, red_cells_per_ul: float, variation: float) -> None:
         self.result, self.red, self.variation = result, red_cells_per_ul, variation
 
-    def quantile(self, level: float) -> float:
+    def limit(self, level: float, limit: str) -> float:
+        """A quantile, found by bisection."""
         if not self.variation:
-            return self.result.quantile(level) * self.red
+            return self.red * (self.result.lower(level) if limit == "lower" else self.result.upper(level))
         factors = np.exp(self.variation * _NODES)
         low, high = 0.0, float(factors[-1])
         for _ in range(50):
             middle = (low + high) / 2
-            below = float(np.dot(self.result.below(middle / factors), _WEIGHTS / _WEIGHTS.sum()))
-            low, high = (middle, high) if below < level else (low, middle)
+            below = self.result.chance_below(middle / factors, limit=limit)
+            low, high = (middle, high) if float(below @ _WEIGHTS) < level else (low, middle)
         return high * self.red
 
 
@@ -325,11 +333,11 @@ class Limits:
 def _lowest(chance: Callable[[float], float]) -> float:
     """Lowest parasitaemia at which something happens in 95 of 100 smears; 1 where at none."""
     low, high = math.log(1e-7), 0.0
-    if chance(1.0) < LEVEL:
+    if chance(1.0) < DETECTED:
         return 1.0
     for _ in range(24):
         middle = (low + high) / 2
-        low, high = (middle, high) if chance(math.exp(middle)) < LEVEL else (low, middle)
+        low, high = (middle, high) if chance(math.exp(middle)) < DETECTED else (low, middle)
     return math.exp(high)
 
 

@@ -2,7 +2,7 @@
 
 Of n red cells, X are infected and called, Y are healthy and called:
 
-    X ~ Poisson(n pi s),    Y ~ Poisson(n (1 - pi) f),    pi ~ Beta(1/2, 1)
+    X ~ Poisson(n pi s),    Y ~ Poisson(n (1 - pi) f)
 
 where the sensitivity s and the false alarms f are those of a slide that nobody has reviewed yet: their predictive
 distributions (`rates`), on grids of their logarithms. Only the sum X + Y is seen, and how it spreads over the strata of
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from giemsa.smear.counting.rates import SENSITIVITY_BINS, STEP
+from giemsa.smear.counting.rates import SENSITIVITY_BINS, STEP, split
 from giemsa.smear.counting.special import beta_binomial, beta_negative_binomial, log_gamma, poisson_at_least
 from giemsa.smear.counting.strata import BULK, CALLED, NEAR
 
@@ -82,36 +82,59 @@ _SENSITIVITY: Final = np.exp(-STEP * (np.arange(SENSITIVITY_BINS) + 0.5))
 
 @dataclass(frozen=True)
 class Posterior:
-    """The parasitaemia's distribution.
+    """The parasitaemia's distribution; limits err to the safe side.
+
+    Priors are those of the rate of infected *called* cells, pi s: in pi itself they would favour a low sensitivity. The
+    median goes by Jeffreys' prior, (pi s)^(-1/2). Upper limits go by a uniform one, as if half a cell more had been
+    seen (with no false alarms and a known sensitivity they are Clopper and Pearson's). Lower limits go by Jeffreys'
+    prior and count on only half of the infected cells that the classifier is believed to miss: where a slide's
+    parasites are easier than those of the reviewed slides, nearly all are called.
 
     Attributes
     ----------
+    for_upper, for_median, for_lower : ndarray
+        float64 [PI_BINS], at `PI`: the likelihood, averaged over the sensitivity with each one's prior.
     likelihood : ndarray
-        float64 [PI_BINS], at `PI`, up to a factor.
+        float64 [PI_BINS]: the same without a prior.
     likelihood_of_none : float
-        The same, if there is no infected cell at all.
+        If there is no infected cell at all.
     """
 
+    for_upper: Array
+    for_median: Array
+    for_lower: Array
     likelihood: Array
     likelihood_of_none: float
 
-    @cached_property
-    def weight(self) -> Array:
-        """Posterior weight of each bin, float64 [PI_BINS]; sums to 1."""
-        weight = self.likelihood * np.diff(np.sqrt(_PI_EDGES))
-        return np.asarray(weight / weight.sum())
+    def median(self) -> float:
+        """Median parasitaemia."""
+        return float(np.interp(0.5, self._passed(self.for_median, np.sqrt(_PI_EDGES)), _PI_EDGES))
+
+    def lower(self, level: float) -> float:
+        """Parasitaemia that is higher but for a chance of `level`."""
+        return float(np.interp(level, self._lower, _PI_EDGES))
+
+    def upper(self, level: float) -> float:
+        """Parasitaemia that is lower with a chance of `level`."""
+        return float(np.interp(level, self._upper, _PI_EDGES))
 
     @cached_property
-    def _passed(self) -> Array:
-        return np.concatenate([[0.0], np.cumsum(self.weight)])
+    def _lower(self) -> Array:
+        return self._passed(self.for_lower, np.sqrt(_PI_EDGES))
 
-    def quantile(self, level: float) -> float:
-        """Quantile of the parasitaemia, linear between the bins' edges."""
-        return float(np.interp(level, self._passed, _PI_EDGES))
+    @cached_property
+    def _upper(self) -> Array:
+        return self._passed(self.for_upper, _PI_EDGES)
 
-    def below(self, pi: ArrayLike) -> Array:
-        """Probability that the parasitaemia is below these."""
-        return np.asarray(np.interp(pi, _PI_EDGES, self._passed))
+    @staticmethod
+    def _passed(likelihood: Array, prior: Array) -> Array:
+        """Distribution function at the bins' edges; `prior` is the prior's there."""
+        passed = np.concatenate([[0.0], np.cumsum(likelihood * np.diff(prior))])
+        return np.asarray(passed / passed[-1])
+
+    def chance_below(self, pi: ArrayLike, *, limit: str) -> Array:
+        """Distribution function that `lower` or `upper` limits go by."""
+        return np.asarray(np.interp(pi, _PI_EDGES, self._lower if limit == "lower" else self._upper))
 
     @property
     def support(self) -> float:
@@ -138,10 +161,23 @@ def posterior(evidence: Evidence, known: Known, reader: Reader = ASSUMED_READER)
     values = of_healthy[:, :-1] * mass
     rates = np.log(n) - STEP * (np.arange(PI_BINS + SENSITIVITY_BINS - 1) + 1)
     table = values @ _gamma_poisson(infected, rates)  # [shift, log rate of X]
-    terms = table[_SHIFT_OF[:, None], _PLACE] * known.sensitivity
+    terms = table[_SHIFT_OF[:, None], _PLACE]
     factor, factor_of_none = _uncalled(evidence, known, reader)
-    likelihood = (terms if factor is None else terms * factor).sum(axis=1)
-    return Posterior(likelihood, float(of_healthy[0, -1] * none * factor_of_none))
+    if factor is not None:
+        terms = terms * factor
+    return Posterior(
+        terms @ (known.sensitivity * _SENSITIVITY),
+        terms @ (known.sensitivity * np.sqrt(_SENSITIVITY)),
+        terms @ (_half_missed(known.sensitivity) * np.sqrt(_SENSITIVITY)),
+        terms @ known.sensitivity,
+        float(of_healthy[0, -1] * none * factor_of_none),
+    )
+
+
+def _half_missed(sensitivity: Array) -> Array:
+    """Weights of (1 + s) / 2."""
+    place = np.clip(-np.log((1 + _SENSITIVITY) / 2) / STEP - 0.5, 0, None)
+    return split(place, sensitivity, SENSITIVITY_BINS)
 
 
 def infected_called(evidence: Evidence, known: Known, reader: Reader) -> tuple[Array, Array, float]:

@@ -185,10 +185,10 @@ def _moved(mass: Array, deviation: float) -> Array:
         return mass
     rates = (1 / (1 + np.exp(-(_LOGIT[:, None] + deviation * _NODES)))) @ (_WEIGHTS / _WEIGHTS.sum())
     place = np.clip((np.log(rates) - np.log1p(-rates) - _LOGIT[0]) / _GAP, 0, len(_LOGIT) - 1.001)
-    return _split(place, mass, len(_LOGIT))
+    return split(place, mass, len(_LOGIT))
 
 
-def _split(place: Array, mass: Array, bins: int) -> Array:
+def split(place: Array, mass: Array, bins: int) -> Array:
     """Share mass between the two whole places around each place, so that the mean stays."""
     low = np.floor(place).astype(int)
     part = place - low
@@ -212,7 +212,7 @@ def log_mass(mass: Array, bins: int) -> Array:
     """
     logits = (_LOGIT[:, None] + _WITHIN).ravel()
     place = np.clip(np.logaddexp(0, -logits) / STEP - 0.5, 0, bins - 1.001)
-    binned = _split(place, np.repeat(mass / len(_WITHIN), len(_WITHIN)), bins)
+    binned = split(place, np.repeat(mass / len(_WITHIN), len(_WITHIN)), bins)
     return binned / binned.sum()
 
 
