@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo app test lint format clean
+.PHONY: help demo app test lint docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make app     set up the dashboard in $(VENV) and open it; PORT=N for another port than 8000"
 	@echo "make test    set up everything in $(VENV) and run the whole suite"
 	@echo "make lint    format and type checks only"
+	@echo "make docs    build the documentation's site strictly, into site/"
 	@echo "make format  rewrite the code in the project's format"
 	@echo "make clean   remove $(VENV) and what the commands wrote"
 
@@ -22,7 +23,7 @@ demo: $(VENV)/.base
 app: $(VENV)/.web
 	@$(BIN)/giemsa serve --open --port $(or $(PORT),8000)
 
-test: lint
+test: lint docs
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
@@ -33,12 +34,16 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(VENV)/.dev
+	@echo "==> Building the documentation"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@echo "==> Making a virtual environment in $(VENV)"

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from giemsa.render.templates import environment
+
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 MARKS = ("<!-- figures -->", "<!-- /figures -->")
@@ -55,6 +57,11 @@ def read_result(name: str) -> dict[str, Any]:
     return content
 
 
+def from_template(name: str, **values: object) -> str:
+    """Text of `templates/NAME.md.j2`: the prose stands there, and every figure in it is given here."""
+    return environment(Path(__file__).parent / "templates").get_template(f"{name}.md.j2").render(**values)
+
+
 def fill_figures(page: Path, figures: str) -> None:
     """Put figures between the marks of a page, in place of those that stand there."""
     text = page.read_text(encoding="utf-8")
@@ -65,6 +72,11 @@ def fill_figures(page: Path, figures: str) -> None:
 def interval(one: dict[str, float]) -> str:
     """Write a figure with its interval."""
     return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+
+
+def with_range(one: dict[str, float], digits: int = 1) -> str:
+    """Write a median with the least and the most."""
+    return f"{one['median']:,.{digits}f} ({one['min']:,.{digits}f} to {one['max']:,.{digits}f})"
 
 
 def _anonymous(arguments: list[str]) -> list[str]:

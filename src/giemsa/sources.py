@@ -57,10 +57,13 @@ class Source:
         no UTF-8, and control characters, are written as escapes (`\xff`), so that it can always be printed.
     read : callable
         Gives the bytes, or raises `PictureError`.
+    path : str
+        The file that it is, as the system names it; empty where it is part of another, or none.
     """
 
     name: str
     read: Callable[[], bytes]
+    path: str = ""
 
 
 def open_sources(
@@ -224,7 +227,7 @@ def _of_path(path: str, note: Note) -> Iterator[Source]:
         return _of_folder(path, note)
     if _is_archive(path):
         return open_archive_sources(path, note=note)
-    return iter((Source(printable(path), partial(read_file, path)),))
+    return iter((Source(printable(path), partial(read_file, path), path),))
 
 
 def _of_folder(top: str, note: Note) -> Iterator[Source]:
@@ -245,7 +248,7 @@ def _of_folder(top: str, note: Note) -> Iterator[Source]:
         path = os.path.join(folder, name)  # noqa: PTH118
         if not is_folder:
             found = True
-            yield Source(printable(path), partial(read_file, path))
+            yield Source(printable(path), partial(read_file, path), path)
             continue
         identity = _identity(path)
         if os.path.islink(path):  # noqa: PTH114

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from giemsa.errors import MissingExtraError, OutputError, UsageError
 from giemsa.files import check_output, replace_file, write_file
+from giemsa.render.palette import TERMINAL, TERMINAL_OTHER
 from giemsa.verdicts import DISCLAIMER, VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -218,15 +219,12 @@ def rows_as_text(verdicts: Iterable[Verdict], *, colour: bool = False) -> str:
     for v in verdicts:
         word = f"{v.verdict.replace('_', ' '):<14}"
         if colour:
-            word = f"\x1b[{_TERMINAL_COLOURS.get(v.verdict, '33')}m{word}\x1b[0m"
+            word = f"\x1b[{TERMINAL.get(v.verdict, TERMINAL_OTHER)}m{word}\x1b[0m"
         lines.append(f"{word}{_rounded(v.p_parasitized):>13}  {v.image}{': ' if v.reason else ''}{v.reason}\n")
     return "".join(lines)
 
 
 TEXT_HEADER: Final = f"{'verdict':<14}{'p_parasitized':>13}  image\n"
-
-# Vermilion and blue are told apart by people who do not tell red from green; the word stands there besides.
-_TERMINAL_COLOURS = {"parasitized": "1;38;5;166", "uninfected": "38;5;32", "unreadable": "38;5;245"}
 
 
 def rows_as_json_lines(verdicts: Iterable[Verdict]) -> str:

@@ -144,6 +144,29 @@ def test_crossval_makes_its_own_folds_and_prints_them(world, tmp_path, capsys):
     assert giemsa(*common, "--resume") == 0, "what is complete is said again, and nothing is trained"
 
 
+def test_crossval_by_laboratory_leaves_each_out_whole(world, tmp_path, capsys):
+    cells = sorted((world / "cells").rglob("*.png"))
+    place = {cell: "ABC"[number % 3] for number, cell in enumerate(cells)}
+    with (world / "laboratories.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "laboratory"])
+        writer.writerows([cell.relative_to(world).as_posix(), cell.parent.name, lab] for cell, lab in place.items())
+    out = tmp_path / "cv"
+    common = ["crossval", world / "quick.toml", "--data", world / "laboratories.csv", "--output", out, "--threads", 1]
+    assert giemsa(*common, "--by", "laboratory", "--set", "training.epochs=1") == 0
+    with (out / "out_of_fold.csv").open() as file:
+        fold_of = {row["image"]: row["fold"] for row in csv.DictReader(file)}
+    assert {(fold_of[cell.relative_to(world).as_posix()], lab) for cell, lab in place.items()} == {
+        ("0", "A"), ("1", "B"), ("2", "C"),
+    }  # fmt: skip
+    metrics = json.loads((out / "pooled" / "metrics.json").read_text())
+    assert metrics["notes"] == ["Every cell was judged by a network that had not seen its laboratory."]
+    assert metrics["calibration"]["source"].endswith("laboratories grouped")
+    capsys.readouterr()
+    assert giemsa(*common, "--by", "laboratory", "--split", tmp_path / "any.json") == 2
+    assert "--by laboratory and --split FILE were both given" in capsys.readouterr().err
+
+
 def test_crossval_takes_a_split_with_folds_and_no_other(world, tmp_path, capsys):
     giemsa("data", "split", world / "cells", "--output", tmp_path / "hold-out.json")
     giemsa("data", "split", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")

@@ -462,3 +462,16 @@ def _png_that_claims(width: int, height: int) -> bytes:
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
     pixels = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def test_a_table_may_name_the_laboratory_of_each_cell(tmp_path, drawing):
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(drawing.png(number))
+    rows = [
+        {"file": "0.png", "label": "infected", "field": "f1", "laboratory": "Lahore"},
+        {"file": "1.png", "label": "healthy", "field": "f2", "laboratory": ""},
+    ]
+    index = read_index(drawing.table(tmp_path / "cells.csv", rows))
+    assert [cell.laboratory for cell in index] == ["Lahore", None]
+    assert index.laboratories == ("Lahore",)
+    assert index.patients == ()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from giemsa.smear.reading import SmearReader, read_smear
+from giemsa.smear.pipeline import read_smear
+from giemsa.smear.reading import SmearReader
 
 
 @pytest.fixture(scope="module")

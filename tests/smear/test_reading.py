@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 import giemsa
-from giemsa.errors import DataError, OutputError, UsageError
+from giemsa.errors import DataError, UsageError
+from giemsa.formats.boxed_fields import read_annotations
 from giemsa.smear import counting, sentences
-from giemsa.smear.output import SmearFolder, draw_overlay
-from giemsa.smear.reading import SmearReader, Tally
+from giemsa.smear.overlays import draw_overlay
+from giemsa.smear.pipeline import count_fields
+from giemsa.smear.reading import SmearReader
 from giemsa.smear.report import render_report
+from giemsa.smear.results import Smear
 from giemsa.smear.reviewed import labelled, read_reviewed
 from giemsa.smear.site import calibrate
+from giemsa.smear.tally import Basis
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,9 @@ def test_references_are_counted_and_named(smear):
             assert (cell.verdict == "parasitized") == (cell.relative_logit >= smear.summary.cut)
 
 
-def test_the_embedded_model_finds_the_drawn_parasites(fields_folder, annotations):
+def test_the_embedded_model_finds_the_drawn_parasites(fields_folder):
     smear = giemsa.read_smear(fields_folder, threads=1)
-    objects = {a["image"]: a["objects"] for a in annotations}
+    objects = {field.image: field.objects for field in read_annotations(fields_folder)}
     fields = [labelled(f, objects[f.read.field.rpartition("/")[2]]) for f in smear.fields]
     sick = np.concatenate([f.relative_logit[f.infected] for f in fields])
     healthy = np.concatenate([f.relative_logit[~f.infected] for f in fields])
@@ -74,14 +78,37 @@ def test_annotated_fields_calibrate_a_site(fields_folder, tiny_model, smear):
     assert "3 reviewed fields" in again.summary.rates
 
 
+def test_only_infected_red_cells_are_infected_however_they_are_spelt(smear, tmp_path):
+    words = ("rbc", "Red_Blood_Cell", "platelet", "WBC", "artefact", "difficult", "Ring")
+    boxes = [
+        {"category": word, "x0": cell.x0, "y0": cell.y0, "x1": cell.x1, "y1": cell.y1}
+        for word, cell in zip(words, smear.fields[0].cells, strict=False)
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps([{"image": "a.jpg", "objects": boxes}]))
+    (field,) = read_annotations(tmp_path)
+    found = labelled(smear.fields[0], field.objects)
+    assert list(np.flatnonzero(found.infected)) == [6]
+    assert (found.missed_infected, found.missed_healthy) == (0, 0)
+
+
+def test_annotations_with_an_unknown_word_calibrate_nothing(tmp_path, fields_folder, tiny_model):
+    fields = json.loads((fields_folder / "annotations.json").read_text(encoding="utf-8"))
+    fields[0]["objects"][0]["category"] = "erythrocite"
+    (tmp_path / "annotations.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match="the category 'erythrocite' is not known"):
+        read_reviewed([tmp_path], SmearReader(tiny_model, threads=1))
+
+
 def test_reviewed_fields_that_are_none_are_refused(tmp_path, tiny_model):
     reader = SmearReader(tiny_model, threads=1)
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text('[{"image": "missing.jpg", "objects": []}]')
+    (tmp_path / "sample.json").write_text('[{"image": "missing.jpg", "points": []}]')
     for wrong, said in (
-        ("a.json", "no calibration" if False else ""),
-        ("b.json", "missing.jpg"),
-        ("c.json", "reviewed"),
+        ("a.json", "expected a list with an entry for each field, found dict"),
+        ("b.json", r"names the photograph missing\.jpg, which is not beside it"),
+        ("c.json", "there is no file or folder"),
+        ("sample.json", "labels only some of the cells"),
     ):
         with pytest.raises(DataError, match=said):
             calibrate(read_reviewed([tmp_path / wrong], reader), model_sha256="")
@@ -103,6 +130,16 @@ def test_arrays_and_bytes_are_fields_too(drawn_field, encode, tiny_model):
     smear = giemsa.read_smear([drawn_field, encode(drawn_field)], model=tiny_model, threads=1)
     first, second = smear.fields
     assert [c.logit for c in first.cells] == [c.logit for c in second.cells]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_arrays_are_named_by_their_place(drawn_field, tiny_model, threads):
+    """So that the same call names the same cells, and no two fields share a name in a long stream."""
+    reader = SmearReader(tiny_model, threads=threads)
+    stream = [np.array(drawn_field), np.array(drawn_field), np.full((600, 800, 3), 220, np.uint8)]
+    assert [read.field for read in reader.read_fields(iter(stream))] == ["#1", "#2", "#3"]
+    assert reader.read_field(stream[0]).field == "#1"
+    assert reader.read_field(stream[0], "left eye-piece").field == "left eye-piece"
 
 
 def test_another_magnification_in_a_smear_is_named(drawn_field, tiny_model):
@@ -154,55 +191,7 @@ def test_shares_have_two_digits_that_count(share, said):
     assert sentences.percent(share) == said
 
 
-# ---------------------------------------------------------------------------------------------------- the folder
-
-
-@pytest.fixture
-def reader(tiny_model):
-    return SmearReader(tiny_model, threads=1)
-
-
-@pytest.fixture
-def reads(smear):
-    return [field.read for field in smear.fields]
-
-
-def test_what_is_written_comes_back(tmp_path, reader, reads):
-    folder = SmearFolder(tmp_path / "out")
-    assert folder.begin(reader) == 0
-    for read in reads:
-        folder.add(read)
-    assert list(folder.read_fields(pictures=True)) == reads
-
-
-def test_a_torn_last_line_is_read_again(tmp_path, reader, reads):
-    folder = SmearFolder(tmp_path / "out")
-    folder.begin(reader)
-    for read in reads[:2]:
-        folder.add(read)
-    with folder.state.open("ab") as file:
-        file.write(b'{"field": "half')
-    again = SmearFolder(tmp_path / "out")
-    assert again.begin(reader, resume=True) == 2
-    again.add(reads[2])
-    assert list(again.names()) == [read.field for read in reads]
-
-
-def test_another_model_cannot_resume(tmp_path, reader, write_model):
-    SmearFolder(tmp_path / "out").begin(reader)
-    other = SmearReader(write_model(tmp_path / "other.onnx", scale=900.0))
-    with pytest.raises(OutputError, match="cannot resume"):
-        SmearFolder(tmp_path / "out").begin(other, resume=True)
-
-
-def test_a_folder_with_other_things_is_never_emptied(tmp_path, reader):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
-        SmearFolder(tmp_path / "out").begin(reader)
-    with pytest.raises(OutputError, match="other things"):
-        SmearFolder(tmp_path / "out").begin(reader, force=True)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+# ---------------------------------------------------------------------------------------------------- the report
 
 
 def test_overlays_show_what_was_found(smear):
@@ -212,9 +201,6 @@ def test_overlays_show_what_was_found(smear):
     assert drawn.shape == plain.shape
     cell = judged.cells[10]
     assert np.abs(drawn - plain)[cell.y0 : cell.y0 + 2, cell.x0 + 5 : cell.x1 - 5].max() > 40
-
-
-# ---------------------------------------------------------------------------------------------------- the report
 
 
 def test_the_report_is_one_file_that_fetches_nothing(smear):
@@ -241,14 +227,8 @@ def test_the_report_carries_what_its_count_needs(smear):
 def test_a_fields_name_cannot_break_out_of_the_report(drawn_field, tiny_model):
     name = "</script><img src=x onerror=alert(1)>.jpg"
     reader = SmearReader(tiny_model, threads=1)
-    from giemsa.smear.reading import judge_field, slide_of
-    from giemsa.smear.results import Smear
-
-    read = reader.read_field(drawn_field, name)
-    slide = slide_of([read])
-    tally = Tally(reader.model, slide)
-    judged = judge_field(read, slide, tally.cut, {})
-    tally.add(judged)
-    page = render_report(Smear(tally.summary(), (judged,)))
+    judged = []
+    summary = count_fields([reader.read_field(drawn_field, name)], Basis(reader.model), judged.append)
+    page = render_report(Smear(summary, tuple(judged)))
     assert "<img src=x" not in page
     assert page.count("</script>") == 2

@@ -122,6 +122,7 @@ def _explain_batch(
 
     from giemsa.errors import PictureError
     from giemsa.images import decode, resize
+    from giemsa.verdicts import LABELS, is_parasitized
 
     pictures: dict[int, NDArray[np.uint8]] = {}
     rows: list[dict[str, Any]] = []
@@ -138,7 +139,7 @@ def _explain_batch(
     p = model.p_parasitized(logits)
     maps = explainer.explain(cells)
     for number, (place, rgb) in enumerate(pictures.items()):
-        verdict = "parasitized" if p[number] >= model.card.threshold else "uninfected"
+        verdict = LABELS[int(is_parasitized(p[number], model.card.threshold))]
         row = rows[place]
         row["file"] = f"{start + place:06d}-{Path(row['image']).stem}.png"
         row |= {"verdict": verdict, "p_parasitized": repr(float(p[number])), "logit": f"{logits[number]:.9g}"}
@@ -152,7 +153,8 @@ def _draw(
 ) -> dict[str, Any]:  # fmt: skip
     from giemsa.lab.explaining.explainer import CLASS, extent
     from giemsa.lab.explaining.overlays import draw_explanation
-    from giemsa.pictures import COLOURS, write_png
+    from giemsa.pictures import write_png
+    from giemsa.render.palette import VERDICT_COLOURS
 
     method = explainer.method
     lines = (
@@ -160,7 +162,7 @@ def _draw(
         f"{method}; from {evidence.min():.1f} to {evidence.max():.1f} logits",
         Path(row["image"]).name,
     )
-    page = draw_explanation(rgb, evidence, lines, colour=COLOURS[row["verdict"]], scale=args.scale)
+    page = draw_explanation(rgb, evidence, lines, colour=VERDICT_COLOURS[row["verdict"]], scale=args.scale)
     write_png(args.output / row["file"], page)
     return {
         "method": method.name,

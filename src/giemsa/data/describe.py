@@ -19,6 +19,7 @@ from giemsa.data.copies import THUMBNAIL_PX, find_copies
 from giemsa.data.splits import HOLD_OUT_PARTS, patients_on_several_sides
 from giemsa.errors import MissingExtraError
 from giemsa.files import replace_file
+from giemsa.render import palette
 from giemsa.verdicts import LABELS
 from giemsa.words import counted
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from giemsa.verdicts import Label
 
 # Okabe and Ito 2008: told apart by the colour-blind.
-_COLOURS: Final = {"parasitized": "#D55E00", "uninfected": "#0072B2", "donor": "#56B4E9", "disputed": "#999999"}
+_COLOURS: Final = {kind: colour.hex for kind, colour in palette.CELLS.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What reading a smear gives, as frozen types."""
+"""Results of reading a smear, as frozen types."""
 
 from __future__ import annotations
 
@@ -57,6 +57,25 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureFile:
+    """The file that a field was read from, so that a later run can tell whether it is the same.
+
+    Attributes
+    ----------
+    size : int
+        In bytes.
+    modified_ns : int or None
+        When it was last changed, in nanoseconds since 1970; None of a part of an archive.
+    sha256 : str
+        Digest of its content, in hexadecimal.
+    """
+
+    size: int
+    modified_ns: int | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadField:
     """A field that was read, or refused.
 
@@ -80,6 +99,8 @@ class ReadField:
         A JPEG of the field, at most 1,280 px wide, for overlays; empty where it could not be decoded.
     thumbnails : tuple of Thumbnail
         Of its most suspicious cells.
+    file : PictureFile or None
+        What it was read from; None of an array, and of what could not be read.
     """
 
     field: str
@@ -95,6 +116,7 @@ class ReadField:
     explained: float
     picture: bytes = dataclasses.field(default=b"", repr=False)
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
+    file: PictureFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +137,26 @@ class Reference:
     spread: float
     cells: int
     slide_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """What is known of a slide once all of its fields are read.
+
+    Attributes
+    ----------
+    centre, spread : float
+        Of its healthy cells' logits.
+    cells : int
+        How many these come from.
+    diameter_px : float
+        The median of its fields' red cells.
+    """
+
+    centre: float
+    spread: float
+    cells: int
+    diameter_px: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,24 @@
 """Reviewed fields, for `giemsa smear calibrate`: photographs with every infected cell labelled, or decided-on smears.
 
-- A JSON file like those of public annotated fields: a list of `{"image": ..., "objects": [{"category": ..., "x0": ...,
-  "y0": ..., "x1": ..., "y1": ...}]}`, with the photographs beside it. `red blood cell` is healthy, `white blood cell`,
-  `leukocyte` and `difficult` are passed over, and every other category is a parasite's stage. In these fields, a
-  found cell that no infected box covers is healthy.
+- Annotated fields (`giemsa.formats.boxed_fields`), every infected cell of which is boxed. A found cell that no infected
+  box covers is healthy; boxes of white cells, platelets, artefacts and what the reader found difficult are passed over.
 - The output folder of a smear with a `decisions.json` in it: the fields that it names as complete.
 """
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from giemsa.errors import DataError
+from giemsa.formats.boxed_fields import find_annotations, read_annotations
 from giemsa.smear.decisions import read_decisions
-from giemsa.smear.output import SmearFolder
-from giemsa.smear.reading import SmearReader, judge_field, slide_of
+from giemsa.smear.pipeline import judge_fields, slide_of
 from giemsa.smear.site import LabelledField
+from giemsa.smear.store import SmearFolder
 
 if TYPE_CHECKING:
     import os
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from giemsa.formats.boxed_fields import LabelledObject
+    from giemsa.smear.reading import SmearReader
     from giemsa.smear.results import JudgedField, ReadField
 
-HEALTHY: Final = "red blood cell"
-PASSED_OVER: Final = frozenset({"difficult", "white blood cell", "leukocyte"})
 _SAME: Final = 0.4  # intersection over union from which a box is a cell's label
 
 
@@ -49,8 +48,8 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
         path = Path(given)
         if path.is_dir() and (path / "fields.jsonl").is_file():
             fields += _of_smear(path, reader)
-        elif path.is_dir() and (path / "annotations.json").is_file():
-            fields += _of_annotations(path / "annotations.json", reader)
+        elif path.is_dir() and (annotations := find_annotations(path)) is not None:
+            fields += _of_annotations(annotations, reader)
         elif path.is_file():
             fields += _of_annotations(path, reader)
         elif not path.exists():
@@ -62,20 +61,20 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
     return fields
 
 
-def labelled(judged: JudgedField, objects: Sequence[dict[str, Any]]) -> LabelledField:
+def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> LabelledField:
     """Match a field's cells with what people labelled in it.
 
     Parameters
     ----------
     judged : JudgedField
         The field.
-    objects : sequence of dict
-        `category, x0, y0, x1, y1`, ends exclusive.
+    objects : sequence of LabelledObject
+        Boxes; those of anything but red cells are passed over.
     """
     boxes = np.array([[c.x0, c.y0, c.x1, c.y1] for c in judged.cells], float).reshape(-1, 4)
-    kept = [o for o in objects if o["category"] not in PASSED_OVER]
-    labels = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in kept], float).reshape(-1, 4)
-    sick = np.array([o["category"] != HEALTHY for o in kept], bool)
+    kept = [one for one in objects if one.kind in ("healthy", "infected")]
+    labels = np.array([one.corners for one in kept], float).reshape(-1, 4)
+    sick = np.array([one.kind == "infected" for one in kept], bool)
     infected = np.zeros(len(boxes), bool)
     found = np.zeros(len(labels), bool)
     for cell, label in matched(boxes, labels, _SAME):
@@ -122,7 +121,7 @@ def matched(boxes: NDArray[np.float64], labels: NDArray[np.float64], least: floa
 
 
 def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the overlap of every box with every other, float64 [N, M]."""
+    """Intersection over union of every box with every other, float64 [N, M]."""
     low = np.maximum(first[:, np.newaxis, :2], second[np.newaxis, :, :2])
     high = np.minimum(first[:, np.newaxis, 2:], second[np.newaxis, :, 2:])
     both = np.clip(high - low, 0, None).prod(axis=2)
@@ -131,32 +130,25 @@ def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float
 
 
 def _whole(labels: NDArray[np.float64], read: ReadField) -> NDArray[np.bool_]:
-    """Tell which labelled cells the border does not cut."""
+    """Which labelled cells the border does not cut."""
     x0, y0, x1, y1 = labels.T
     return np.asarray((x0 > 4) & (y0 > 4) & (x1 < read.width - 4) & (y1 < read.height - 4))
 
 
 def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
-    try:
-        annotations = json.loads(path.read_text(encoding="utf-8"))
-        objects = {str(entry["image"]): list(entry["objects"]) for entry in annotations}
-        for entry in objects.values():
-            for one in entry:
-                _ = one["category"], *(float(one[side]) for side in ("x0", "y0", "x1", "y1"))
-    except OSError as error:
-        raise DataError(f"the annotations {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path} is no file of annotations ({why}); expected a list of objects with image and "
-                        "objects (category, x0, y0, x1, y1)") from error  # fmt: skip
-    for name in objects:
+    annotations = {field.image: field for field in read_annotations(path)}
+    for name, field in annotations.items():
+        if not field.complete:
+            raise DataError(
+                f"{path} labels only some of the cells of {name}, so that its other cells are not known to be healthy; "
+                "calibrate on fields in which every infected cell is boxed"
+            )
         if not (path.parent / name).is_file():
             raise DataError(f"{path} names the photograph {name}, which is not beside it")
-    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in objects)))
-    slide = slide_of(reads)
-    for name, read in zip(objects, reads, strict=True):
-        if not read.refusal:
-            yield labelled(judge_field(read, slide, np.inf, {}), objects[name])
+    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in annotations)))
+    for field, judged in zip(annotations.values(), judge_fields(reads, slide_of(reads), np.inf, {}), strict=True):
+        if not judged.read.refusal:
+            yield labelled(judged, field.objects)
 
 
 def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
@@ -167,23 +159,18 @@ def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
         raise DataError(f"{folder / 'decisions.json'} names no field in which every cell was looked at; tick that in the "
                         "report for the fields where it is so")  # fmt: skip
     smear = SmearFolder(folder)
-    header = json.loads(smear.state.open(encoding="utf-8").readline())
-    if header.get("model_sha256") != reader.model.digest:
+    if smear.header().get("model_sha256") != reader.model.digest:
         raise DataError(f"the smear {folder} was read with another model than {reader.model.path}; read it again")
-    slide = smear.slide()
     decisions = decisions.named_as(smear.names())
-    for read in smear.read_fields():
-        if read.field in decisions.complete_fields and not read.refusal:
-            judged = judge_field(read, slide, np.inf, decisions.cells)
+    for judged in judge_fields(smear, slide_of(smear), np.inf, decisions.cells):
+        if judged.read.field in decisions.complete_fields and not judged.read.refusal:
             yield LabelledField(
-                read.field,
+                judged.read.field,
                 np.array([c.relative_logit for c in judged.cells], float),
                 np.array([c.decision == "confirmed" for c in judged.cells], bool),
             )
 
 
 def _lighter(read: ReadField) -> ReadField:
-    """Drop the pictures, which nobody looks at here."""
-    from dataclasses import replace
-
+    """The field without its pictures, which nobody looks at here."""
     return replace(read, picture=b"", thumbnails=())

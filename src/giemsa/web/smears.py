@@ -23,9 +23,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from giemsa.errors import UsageError
-from giemsa.smear.output import summary_as_json
-from giemsa.smear.reading import SmearReader, Tally, judge_field, slide_of
+from giemsa.smear.pipeline import count_fields
+from giemsa.smear.reading import SmearReader
 from giemsa.smear.report import ReportBuilder
+from giemsa.smear.store import TemporaryFields, summary_as_json
+from giemsa.smear.tally import NO_CELLS, Basis
 from giemsa.sources import printable
 from giemsa.verdicts import DISCLAIMER
 from giemsa.web.api import Words, multipart, preferred, problems, until_left
@@ -35,10 +37,8 @@ from giemsa.web.uploads import UNPACKED_FACTOR, busy, receive_upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-    from typing import BinaryIO
 
-    from giemsa.smear.results import JudgedCell, JudgedField, ReadField
-    from giemsa.smear.site import Site
+    from giemsa.smear.results import JudgedCell, JudgedField
     from giemsa.sources import Source
     from giemsa.web.api import Desk
     from giemsa.web.uploads import Upload
@@ -142,13 +142,11 @@ _EXAMPLE_LINES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class SmearRequest:
     """What a caller asked for, checked."""
 
     reader: SmearReader
-    site: Site | None
-    patient: str
-    red_cells_per_ul: float | None
+    basis: Basis
     pictures: bool
     report: bool
 
@@ -157,7 +155,7 @@ class _Wish:
 class _Job:
     """A smear that is being read."""
 
-    wish: _Wish
+    request: SmearRequest
     sources: Sequence[Source]
     held: ExitStack
     tell: Callable[[dict[str, Any]], None]
@@ -207,7 +205,7 @@ class Smears:
             raise busy(f"{len(self._jobs)} smears are being read, and no more may at a time", _RETRY_S)
 
     def start(
-        self, wish: _Wish, sources: Sequence[Source], held: ExitStack, tell: Callable[[dict[str, Any]], None]
+        self, request: SmearRequest, sources: Sequence[Source], held: ExitStack, tell: Callable[[dict[str, Any]], None]
     ) -> _Job:
         """Begin to read; `held` is closed when the worker has ended, however it does.
 
@@ -219,7 +217,7 @@ class Smears:
             with suppress(RuntimeError):  # the server has ended meanwhile
                 loop.call_soon_threadsafe(tell, said)
 
-        job = _Job(wish, sources, held, tell_loop, loop.create_future())
+        job = _Job(request, sources, held, tell_loop, loop.create_future())
         self._jobs.add(job)
         task = asyncio.create_task(self._run(job))
         self._tasks.add(task)
@@ -246,35 +244,14 @@ class Smears:
     def _read(self, job: _Job) -> dict[str, Any]:
         """Read, judge and count a smear; called by a worker."""
         with self.desk.folder.new_file() as file:
-            shelf = _Shelf(file, pictures=job.wish.report)
-            for read in job.wish.reader.read_fields(_until(job.stop, job.sources)):
-                shelf.add(read)
-                job.tell({"read": len(shelf.reads), "of": len(job.sources), "field": read.field,
+            fields = TemporaryFields(file, pictures=job.request.report)
+            for read in job.request.reader.read_fields(_until(job.stop, job.sources)):
+                fields.add(read)
+                job.tell({"read": len(fields), "of": len(job.sources), "field": read.field,
                           "red_cells": 0 if read.refusal else len(read.cells), "refusal": read.refusal})  # fmt: skip
             if job.stop.is_set():
                 raise StoppedError
-            return _answer(job.wish, shelf)
-
-
-@dataclass(slots=True)
-class _Shelf:
-    """Fields that were read; their pictures lie in a file, since they are most of them."""
-
-    file: BinaryIO
-    pictures: bool
-    reads: list[ReadField] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, read: ReadField) -> None:
-        picture = read.picture if self.pictures else b""
-        self.places.append((self.file.tell(), len(picture)))
-        self.file.write(picture)
-        self.reads.append(replace(read, picture=b""))
-
-    def __iter__(self) -> Iterator[ReadField]:
-        for read, (start, size) in zip(self.reads, self.places, strict=True):
-            self.file.seek(start)
-            yield replace(read, picture=self.file.read(size))
+            return _answer(job.request, fields)
 
 
 def _until(stop: threading.Event, sources: Iterable[Source]) -> Iterator[Source]:
@@ -284,36 +261,33 @@ def _until(stop: threading.Event, sources: Iterable[Source]) -> Iterator[Source]
         yield source
 
 
-def _answer(wish: _Wish, shelf: _Shelf) -> dict[str, Any]:
+def _answer(request: SmearRequest, read: TemporaryFields) -> dict[str, Any]:
     """Judge what was read against its slide, count, and put the answer together, as `giemsa smear` does."""
-    slide = slide_of(shelf.reads)
-    tally = Tally(wish.reader.model, slide, wish.site, patient=wish.patient, red_cells_per_ul=wish.red_cells_per_ul,
-                  command="giemsa serve")  # fmt: skip
-    report = ReportBuilder(tally.cut)
+    report = ReportBuilder(request.basis.cut)
     fields: list[dict[str, Any]] = []
     suspicious: list[tuple[float, int, JudgedCell, bytes]] = []
-    for read in shelf:
-        judged = judge_field(read, slide, tally.cut, {})
-        tally.add(judged)
-        if wish.report:
+
+    def take(judged: JudgedField) -> None:
+        if request.report:
             report.add(judged)
         fields.append(_field(judged))
-        for thumbnail in read.thumbnails if judged.cells else ():
+        for thumbnail in judged.read.thumbnails if judged.cells else ():
             cell = judged.cells[thumbnail.cell]
             suspicious.append((cell.relative_logit, -len(suspicious), cell, thumbnail.jpeg))
-    summary = tally.summary()
+
+    summary = count_fields(read, request.basis, take)
     as_json = json.loads(summary_as_json(summary))
     answer = {
         "sentences": as_json.pop("sentences"),
         "summary": as_json,
         "fields": fields,
         "suspicious": [
-            _suspicious(cell, jpeg if wish.pictures else b"")
+            _suspicious(cell, jpeg if request.pictures else b"")
             for _, _, cell, jpeg in heapq.nlargest(SUSPICIOUS_SHOWN, suspicious)
         ],
         "disclaimer": DISCLAIMER,
     }
-    return answer | ({"report": report.render(summary, tally.rates())} if wish.report else {})
+    return answer | ({"report": report.render(summary, request.basis.rates())} if request.report else {})
 
 
 def _field(judged: JudgedField) -> dict[str, Any]:
@@ -325,7 +299,7 @@ def _field(judged: JudgedField) -> dict[str, Any]:
         "parasitized": judged.called,
         "cells_cut": read.cut if counted else 0,
         "cell_diameter_px": round(read.cell_diameter_px, 1) or None,
-        "refusal": "" if counted else read.refusal or "no cells at all",
+        "refusal": "" if counted else read.refusal or NO_CELLS,
     }
 
 
@@ -377,7 +351,7 @@ def smears_router(smears: Smears) -> APIRouter:
             upload = await receive_upload(request, share, desk.folder, desk.settings.max_upload_bytes,
                                           texts=_TEXTS)  # fmt: skip
             stack.callback(upload.close)
-            wish = _wish(desk, upload, wanted)
+            order = _order(desk, upload, wanted)
             sources = await asyncio.to_thread(
                 upload.pictures, max_unpacked=UNPACKED_FACTOR * desk.settings.max_upload_bytes
             )
@@ -385,7 +359,7 @@ def smears_router(smears: Smears) -> APIRouter:
                 raise ProblemError(413, f"there are {len(sources):,} photographs; at most {MAX_FIELDS:,} are read of "
                                    "one smear, so send fewer or use `giemsa smear`")  # fmt: skip
             smears.check_place()
-            job = smears.start(wish, _told_apart(sources), stack.pop_all(), progress.put_nowait)
+            job = smears.start(order, _told_apart(sources), stack.pop_all(), progress.put_nowait)
         if kind == _LINES:
             return StreamingResponse(_lines(desk, job, progress), media_type=_LINES)
         answer = await _awaited(request, job)
@@ -408,7 +382,7 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
     return named
 
 
-def _wish(desk: Desk, upload: Upload, wanted: frozenset[str]) -> _Wish:
+def _order(desk: Desk, upload: Upload, wanted: frozenset[str]) -> SmearRequest:
     """Check what was asked for; an empty text is none."""
     patient = printable(upload.texts.get("patient", "").strip())
     if len(patient) > MAX_PATIENT:
@@ -420,7 +394,8 @@ def _wish(desk: Desk, upload: Upload, wanted: frozenset[str]) -> _Wish:
     except UsageError as error:
         raise ProblemError(422, str(error)) from error
     red_cells_per_ul = _number(upload, "red_cells_per_ul", *_RED_CELLS_PER_UL)
-    return _Wish(reader, desk.site, patient, red_cells_per_ul, "picture" in wanted, "report" in wanted)
+    basis = Basis(reader.model, desk.site, patient, red_cells_per_ul, command="giemsa serve")
+    return SmearRequest(reader, basis, "picture" in wanted, "report" in wanted)
 
 
 def _number(upload: Upload, name: str, least: float, most: float) -> float | None:

@@ -5,11 +5,9 @@ The same `Sheet` objects are written everywhere, so that no two of them can say 
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
@@ -17,8 +15,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from giemsa.lab.evaluation.diagrams import FIGURE_SETTINGS
+from giemsa.render import palette
+from giemsa.render.templates import render
 from giemsa.stats import metrics
-from giemsa.verdicts import DISCLAIMER
+from giemsa.verdicts import DISCLAIMER, is_parasitized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from giemsa.lab.comparing.comparison import Comparison, LabelSet
-    from giemsa.stats.bootstrap import Figure
+    from giemsa.stats.intervals import Estimate
 
 FILES: Final = ("compare.html", "compare.md", "compare.json", "roc.png", "size_and_speed.png")
 """Everything that stands in a comparison's folder."""
@@ -48,11 +48,15 @@ _COLUMNS: Final = {
 }
 _SHARES: Final = {"accuracy", "sensitivity", "specificity"}
 _DIFFERENCES: Final = ("accuracy", "sensitivity", "specificity", "roc_auc")
-# Okabe & Ito 2008: told apart by the colour-blind; beyond eight runs lines repeat them in other styles.
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00")
+_COLOURS: Final = tuple(colour.hex for colour in palette.SERIES)  # beyond these, lines repeat them in other styles
 _LINES: Final = ("-", "--", ":", "-.")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-_GREY: Final = "#555555"
+_GREY: Final = palette.GREY.hex
+_TEXTS: Final = {
+    "roc.png": "ROC curves of all runs; the areas under them stand in the tables",
+    "size_and_speed.png": "Accuracy of all runs against the size of their models and their speed, as in the tables",
+}
+_MARKDOWN_TEXTS: Final = {"roc.png": "ROC curves", "size_and_speed.png": "Accuracy against size and speed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,60 +105,21 @@ def write_pages(folder: Path, comparison: Comparison, content: Mapping[str, Any]
     draw_roc_curves(folder / "roc.png", comparison)
     draw_size_and_speed(folder / "size_and_speed.png", comparison, content["runs"])
     (folder / "compare.md").write_text(to_markdown(sheets, content), encoding="utf-8", errors="backslashreplace")
-    pictures = {name: (folder / name).read_bytes() for name in ("roc.png", "size_and_speed.png")}
+    pictures = {name: (folder / name).read_bytes() for name in _TEXTS}
     (folder / "compare.html").write_text(
         to_html(sheets, content, pictures), encoding="utf-8", errors="backslashreplace"
     )
 
 
 def to_markdown(sheets: Sequence[Sheet], content: Mapping[str, Any]) -> str:
-    """Write the tables as Markdown, with the pictures beside the file."""
-    lines = [f"# {_heading(content)}", ""]
-    lines += [f"> {sentence}" for sentence in content["warnings"]]
-    for sheet in sheets:
-        lines += ["", f"## {sheet.title}", ""]
-        lines.append("| " + " | ".join(map(_md, sheet.columns)) + " |")
-        lines.append("|---" + "|---:" * (len(sheet.columns) - 1) + "|")
-        lines += ["| " + " | ".join(map(_md, row)) + " |" for row in sheet.rows]
-        if sheet.note:
-            lines += ["", sheet.note]
-    lines += ["", "![ROC curves](roc.png)", "", "![Accuracy against size and speed](size_and_speed.png)", ""]
-    lines += [f"- {sentence}" for sentence in _provenance(content)]
-    return "\n".join([*lines, "", DISCLAIMER, ""])
+    """Tables as Markdown, with the pictures beside the file."""
+    return render("comparison.md.j2", pictures=list(_MARKDOWN_TEXTS.items()), **_page(sheets, content))
 
 
 def to_html(sheets: Sequence[Sheet], content: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Write everything as one HTML file that needs no other and no network."""
-    parts = [f"<h1>{escape(_heading(content))}</h1>"]
-    parts += [f'<p class="warning"><strong>Note:</strong> {escape(text)}</p>' for text in content["warnings"]]
-    for sheet in sheets:
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in sheet.columns)
-        body = "".join(
-            f'<tr><th scope="row">{escape(row[0])}</th>'
-            + "".join(f"<td>{escape(entry).replace(' [', '<br>[')}</td>" for entry in row[1:])
-            + "</tr>"
-            for row in sheet.rows
-        )
-        note = f"<p>{escape(sheet.note)}</p>" if sheet.note else ""
-        parts.append(
-            f'<section><h2>{escape(sheet.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>{note}</section>"
-        )
-    texts = {
-        "roc.png": "ROC curves of all runs; the areas under them stand in the tables",
-        "size_and_speed.png": "Accuracy of all runs against the size of their models and their speed, as in the tables",
-    }
-    for name, data in pictures.items():
-        source = base64.b64encode(data).decode()
-        parts.append(f'<p><img src="data:image/png;base64,{source}" alt="{escape(texts[name])}"></p>')
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in _provenance(content))
-    parts.append(f"<h2>How this was made</h2><ul>{items}</ul><p><strong>{escape(DISCLAIMER)}</strong></p>")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(_heading(content))}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    """Everything as one HTML file that needs no other and no network."""
+    shown = [(_TEXTS[name], data) for name, data in pictures.items()]
+    return render("comparison.html.j2", pictures=shown, warning_colour=palette.VERMILLION.hex, **_page(sheets, content))
 
 
 def draw_roc_curves(path: Path, comparison: Comparison) -> None:
@@ -237,9 +202,9 @@ def _figure_sheet(comparison: Comparison, entry: LabelSet) -> Sheet:
         heads = ["specificity, % of the donors' cells", "false alarms per million healthy cells"]
     units = f"{entry.units:,} {comparison.unit}"
     note = (
-        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. In brackets: 95 % interval, bootstrap over "
-        f"{units}, {comparison.resamples:,} resamples, seed {comparison.seed}; with * exact, if cells were "
-        "independent, since no event was seen."
+        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. In brackets: 95 % interval over {units}: "
+        f"bootstrap (BCa, {comparison.resamples:,} resamples, seed {comparison.seed}), of a share the wider of it and "
+        "the exact one; with * exact alone, since no event, or no other, was seen."
     )
     return Sheet(_TITLES[entry.name], ("run", *heads), tuple(rows), note)
 
@@ -288,7 +253,7 @@ def _cost_sheet(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> S
     return Sheet("Size, speed and training time", columns, tuple(rows), note)
 
 
-def _write(figure: Figure, *, percent: bool = False, signed: bool = False, digits: int | None = None) -> str:
+def _write(figure: Estimate, *, percent: bool = False, signed: bool = False, digits: int | None = None) -> str:
     if figure.value is None:
         return f"not defined: {figure.reason}"
     scale = 100 if percent else 1
@@ -311,7 +276,7 @@ def _draw_roc(axis: Axes, entry: LabelSet, place: int, threshold: float) -> Any:
     (line,) = axis.plot(
         curve.false_positive_rate, curve.true_positive_rate, color=colour, linestyle=style, linewidth=1.5
     )
-    counts = metrics.confusion(standing.positive, standing.p_parasitized >= threshold)
+    counts = metrics.confusion(standing.positive, is_parasitized(standing.p_parasitized, threshold))
     axis.plot(
         1 - float(metrics.specificity(counts)),
         float(metrics.sensitivity(counts)),
@@ -322,7 +287,7 @@ def _draw_roc(axis: Axes, entry: LabelSet, place: int, threshold: float) -> Any:
     return line
 
 
-def _draw_point(axis: Axes, x: float, accuracy: Figure, place: int) -> Any:  # noqa: ANN401  a container
+def _draw_point(axis: Axes, x: float, accuracy: Estimate, place: int) -> Any:  # noqa: ANN401  a container
     value = 100 * (accuracy.value or 0)
     low = value if accuracy.low is None else 100 * accuracy.low
     high = value if accuracy.high is None else 100 * accuracy.high
@@ -364,8 +329,15 @@ def _legend_text(comparison: Comparison, entry: LabelSet, place: int) -> str:
     return f"{comparison.contenders[place].name}: AUC {_write(area)}"
 
 
-def _heading(content: Mapping[str, Any]) -> str:
-    return f"Comparison of {len(content['runs'])} runs"
+def _page(sheets: Sequence[Sheet], content: Mapping[str, Any]) -> dict[str, Any]:
+    """What both pages show."""
+    return {
+        "heading": f"Comparison of {len(content['runs'])} runs",
+        "warnings": content["warnings"],
+        "sheets": sheets,
+        "provenance": _provenance(content),
+        "disclaimer": DISCLAIMER,
+    }
 
 
 def _provenance(content: Mapping[str, Any]) -> list[str]:
@@ -389,19 +361,3 @@ def _provenance(content: Mapping[str, Any]) -> list[str]:
     if content.get("created"):
         said.append(f"Made {content['created']}")
     return said
-
-
-def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
-_STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#1a1a1a;background:#fff}"
-    "main{max-width:76rem;margin:auto;padding:1rem 1.5rem}"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}"
-    "th,td{padding:.35rem .7rem;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
-    "thead th{white-space:normal;vertical-align:bottom}th:first-child,thead th:first-child{text-align:left}"
-    "img{max-width:100%;height:auto}.warning{border-left:4px solid #D55E00;padding-left:.8rem}"
-    "li{overflow-wrap:anywhere}"
-    "@media(prefers-color-scheme:dark){body{color:#eee;background:#1a1a1a}th,td{border-color:#555}img{background:#fff}}"
-)

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+from giemsa.render import palette
 from giemsa.stats import metrics
 from giemsa.verdicts import DISCLAIMER
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from giemsa.lab.evaluation.reports import DonorReport, Predictions, Report, SetReport
-    from giemsa.stats.bootstrap import Figure
+    from giemsa.formats.evaluations import Predictions
+    from giemsa.stats.evaluation import DonorReport, Report, SetReport
+    from giemsa.stats.intervals import Estimate
     from giemsa.stats.metrics import BoolArray, FloatArray
 
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"
+BLUE, VERMILLION, GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 _STYLES: Final = {"official": (BLUE, "-", "o"), "confirmed": (VERMILLION, "--", "s")}
 _METRICS: Final = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "ece": "ECE"}
 _CORNERS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # widths of the enlarged corner, of which the smallest that fits is taken
@@ -187,7 +189,7 @@ def draw_reliability(path: Path, series: list[_Series], *, title: str = "") -> N
         lower.set_yticks([], minor=True)
         lower.set_ylim(0, 1.5 * most)
         lower.set_ylabel("cells in bin")
-        lower.set_xlabel("p_parasitized (mean of each of 15 bins; bars: 95 % interval)")
+        lower.set_xlabel(f"p_parasitized (mean of each of {metrics.ECE_BINS} bins; bars: 95 % interval)")
 
 
 def _series(predictions: Predictions, report: Report) -> list[_Series]:
@@ -301,7 +303,7 @@ def _whose(report: SetReport | DonorReport) -> str:
     return f"{report.cells:,} cells{whose}"
 
 
-def _interval(figure: Figure) -> str:
+def _interval(figure: Estimate) -> str:
     if figure.value is None or figure.low is None or figure.high is None:
         return f"{figure.value:.5f}" if figure.value is not None else f"not defined: {figure.reason}"
     return f"{figure.value:.5f} [{figure.low:.5f}, {figure.high:.5f}]"

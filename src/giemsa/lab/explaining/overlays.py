@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from giemsa.pictures import COLOURS
+from giemsa.render.palette import VERDICT_COLOURS
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def overlay(rgb: NDArray[np.uint8], evidence: NDArray[np.float32], scale: float 
     height, width = rgb.shape[:2]
     spread = cv2.resize(evidence.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     strength = np.clip(np.abs(spread) / scale, 0, 1)[:, :, None] * _STRONGEST
-    colour = np.where(spread[:, :, None] > 0, COLOURS["parasitized"], COLOURS["uninfected"])
+    colour = np.where(spread[:, :, None] > 0, VERDICT_COLOURS["parasitized"], VERDICT_COLOURS["uninfected"])
     mixed = rgb * (1 - strength) + colour * strength
     return np.round(mixed).astype(np.uint8)
 

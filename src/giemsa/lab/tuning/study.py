@@ -35,6 +35,7 @@ from giemsa.files import replace_file, write_file
 from giemsa.lab.training.curves import read_run_metrics
 from giemsa.lab.training.loop import train
 from giemsa.lab.tuning.search_space import TABLE_COLUMNS
+from giemsa.render import palette
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ Optuna can ask that of)."""
 STARTUP_TRIALS: Final = 5
 """So many are drawn at random and never pruned: there is nothing yet to compare with."""
 _FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#555555"
+_BLUE, _VERMILLION, _GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 
 
 @dataclass(frozen=True, slots=True)
