@@ -48,6 +48,7 @@ class Laboratory:
     sensitivity: float = SENSITIVITY
 
     def slide(self, rng: np.random.Generator) -> dict[str, float]:
+        """Rates of a new slide, and how far its cells' scores lie above the cut."""
         cv = self.slide_cv
         alarms = self.false_alarms * (rng.gamma(cv**-2, cv**2) if cv else 1.0)
         alike = 12 / cv**2 if cv else np.inf
@@ -91,7 +92,9 @@ def reviewed(laboratory: Laboratory, slides: int, rng: np.random.Generator) -> l
     found = []
     for slide in range(slides):
         smear = laboratory.smear(10 * CELLS_PER_FIELD, 0.02, rng)
-        for field, (healthy, missed) in enumerate(zip(smear["healthy"].tolist(), smear["missed"].tolist(), strict=True)):
+        for field, (healthy, missed) in enumerate(
+            zip(smear["healthy"].tolist(), smear["missed"].tolist(), strict=True)
+        ):
             here = smear["field"] == field
             found.append(counting.FieldCounts(
                 "", str(slide), "", (*healthy, *strata(smear["scores"][here & ~smear["infected"]])),
@@ -152,8 +155,15 @@ def judged(evidence: counting.Evidence, known: counting.Known, critical: int | N
     }
 
 
-def replicate(laboratory: Laboratory, slides: int, seed: list[int], sizes: tuple[int, ...], *, clean: bool = False,
-              compared: bool = False, cells: set[tuple[Any, ...]] | None = None) -> dict[tuple[Any, ...], Any]:  # fmt: skip
+def replicate(
+    laboratory: Laboratory,
+    slides: int,
+    seed: list[int],
+    *,
+    clean: bool = False,
+    compared: bool = False,
+    cells: set[tuple[Any, ...]] | None = None,
+) -> dict[tuple[Any, ...], Any]:
     """One review, and the smears that are counted by it."""
     rng = np.random.default_rng(seed)
     if slides:
@@ -164,7 +174,7 @@ def replicate(laboratory: Laboratory, slides: int, seed: list[int], sizes: tuple
     else:
         rates = counting.assumed_rates()
     measured: dict[tuple[Any, ...], Any] = {}
-    for n in sizes:
+    for n in RED_CELLS:
         count = max(1, n // CELLS_PER_FIELD)
         known = rates.for_smear(count)
         critical = Limits(known, counting.ASSUMED_READER).critical(n) if rates.measured else None
@@ -188,16 +198,17 @@ def pooled(known: counting.Known) -> counting.Known:
     )  # fmt: skip
 
 
-def grid(laboratory: Laboratory, slides: int, seed: int, replicates: int, *, clean: bool = False,
-         sizes: tuple[int, ...] = RED_CELLS) -> list[dict[str, Any]]:  # fmt: skip
+def grid(
+    laboratory: Laboratory, slides: int, seed: int, replicates: int, *, clean: bool = False
+) -> list[dict[str, Any]]:
     """All cells of one laboratory and number of reviewed slides."""
-    runs = [replicate(laboratory, slides, [seed, r], sizes, clean=clean, compared=r < replicates // 4)
+    runs = [replicate(laboratory, slides, [seed, r], clean=clean, compared=r < replicates // 4)
             for r in range(replicates)]  # fmt: skip
     rows = {cell: summarised([run[cell] for run in runs]) for cell in runs[0]}
     again = {cell for cell, row in rows.items() if min(row["coverage"], row["rules_out"]) < 0.95 or (
         cell[1] == 0 and row["told"] > 0.05)}  # fmt: skip
     if again:
-        more = [replicate(laboratory, slides, [seed, 10_000 + r], sizes, clean=clean, cells=again)
+        more = [replicate(laboratory, slides, [seed, 10_000 + r], clean=clean, cells=again)
                 for r in range(5 * replicates)]  # fmt: skip
         for cell in again:
             rows[cell] |= summarised([run[cell] for run in more])
@@ -264,7 +275,7 @@ def without_a_site(seed: int, replicates: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng([seed, r])
         laboratory = Laboratory(1.0, float(np.exp(rng.uniform(np.log(0.0005), np.log(0.15)))),
                                 float(rng.uniform(0.1, 0.98)))  # fmt: skip
-        for cell, one in replicate(laboratory, 0, [seed, r, 1], RED_CELLS).items():
+        for cell, one in replicate(laboratory, 0, [seed, r, 1]).items():
             rows.setdefault(cell, []).append(one)
     return [
         {"red_cells": n, "parasitaemia": pi, "review": review, **summarised(runs)}
@@ -299,8 +310,9 @@ def main() -> None:
         rows += grid(Laboratory(cv), slides, seed, args.replicates)
         found += detection(Laboratory(cv), slides, 100 + seed, args.replicates // 4)
         print(cv, slides, worst(rows[-65:]), round(time.perf_counter() - started), "s", flush=True)
-    clean = [row for seed, cv in enumerate(SLIDE_CV)
-             for row in grid(Laboratory(cv, CLEAN_FALSE_ALARMS), 1, 50 + seed, args.replicates // 2, clean=True)]  # fmt: skip
+    clean = []
+    for seed, cv in enumerate(SLIDE_CV):
+        clean += grid(Laboratory(cv, CLEAN_FALSE_ALARMS), 1, 50 + seed, args.replicates // 2, clean=True)
     foreign = without_a_site(70, args.replicates)
     write_result("count_coverage", {
         "replicates": args.replicates,

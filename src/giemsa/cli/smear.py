@@ -188,8 +188,9 @@ def _count(
             decisions = decisions.named_as(names)
             _check_decisions(folder, decisions, args.decisions)
         _remark(names, site, args, earlier)
-        confirmed = decisions.cells if decisions is not None else {}
-        basis = Basis(reader.model, site, patient, args.red_cells_per_ul, confirmed, args.command_line)
+        decided = decisions.cells if decisions is not None else {}
+        complete = decisions.complete_fields if decisions is not None else frozenset()
+        basis = Basis(reader.model, site, patient, args.red_cells_per_ul, decided, args.command_line, complete)
         return folder.finish(basis, overlays=not args.no_overlays)
 
 
@@ -296,16 +297,18 @@ def _calibrate(args: argparse.Namespace) -> int:
     else:
         rates = site.rates()
         print(f"Cells are called parasitized from {site.cut:g} spreads above the healthy ones' middle; {rates.source}.")
-        low, high = (100 * share for share in rates.sensitivity_interval)
-        few, many = (100 * share for share in rates.false_alarms_interval)
+        _, low, high = (100 * share for share in rates.sensitivity_interval)
+        _, few, many = (100 * share for share in rates.false_alarms_interval)
         print(
-            f"Sensitivity {low:.0f} to {high:.0f} %, false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %). "
-            f"Cells of a field are alike: they count {rates.design_effect:.1f} times fewer than they are."
+            f"On another slide of ten fields: sensitivity {low:.0f} to {high:.0f} %, "
+            f"false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %)."
         )
+        if site.lacks:
+            _note(site.lacks)
         parasites = sum(field.true_positives + field.false_negatives for field in site.fields)
         if parasites < ENOUGH_PARASITES or len(site.fields) < ENOUGH_FIELDS:
             _note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
-                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more")  # fmt: skip
+                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more, of several slides")  # fmt: skip
         print(f"Written: {args.output}.", file=sys.stderr)
     return 0
 

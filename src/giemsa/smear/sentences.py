@@ -30,6 +30,7 @@ def sentences(summary: SmearSummary) -> list[str]:
         said = [headline(count), meaning(count, summary.rates_measured), per_microlitre(count)]
         said.append(limits(count.detection, summary.rates_measured))
         said += [enough(count)] if count.fields_missing else []
+        said += [over_fields(summary)] if summary.fields_counted > 1 else []
         said += [rates(summary), reading(count)]
     said += [f"Left out: {field}, {reason}." for field, reason in summary.refused]
     if summary.other_scale:
@@ -110,6 +111,12 @@ def enough(count: Count) -> str:
     )
 
 
+def over_fields(summary: SmearSummary) -> str:
+    """How much the classifier's calls differ from field to field."""
+    least, median, most = summary.called_per_field
+    return f"The classifier called {least:.0f} to {most:.0f} cells in a field, {median:g} in the median."
+
+
 def per_microlitre(count: Count) -> str:
     """The density of parasitized cells, and what it assumes."""
     source = (
@@ -151,7 +158,7 @@ def reading(count: Count) -> str:
     )
     return (
         f"{assumed if count.confirmed + count.rejected else 'Nobody has looked at cells yet'}; microscopists' own counts of "
-        "one slide vary by 26 to 38 % (doi 10.1371/journal.pone.0304789)."
+        "one smear have relative standard deviations of 26 to 38 % (doi 10.1371/journal.pone.0304789)."
     )
 
 

@@ -228,7 +228,7 @@ class SmearFolder:
             takers = (report.add, write_rows) if drawn is None else (report.add, write_rows, drawn)
             summary = count_fields(_WithPictures(self), basis, *takers, slide=slide_of(self))
         write_file(self.folder / _SUMMARY, summary_as_json(summary))
-        write_file(self.folder / _REPORT, report.render(summary, basis.rates()))
+        write_file(self.folder / _REPORT, report.render(summary, basis.rates(), basis.complete_fields))
         return summary
 
     def _draw_overlays(self) -> Callable[[JudgedField], None]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from giemsa.smear.counting.posterior import ASSUMED_READER, posterior
+from giemsa.smear.counting.likelihood import ASSUMED_READER, posterior
 from giemsa.smear.counting.rates import STEP
 from giemsa.smear.counting.special import beta_binomial, poisson_at_least
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from giemsa.smear.counting.posterior import Posterior, Reader
+    from giemsa.smear.counting.likelihood import Posterior, Reader
     from giemsa.smear.counting.rates import Known, Rates
     from giemsa.smear.counting.strata import Evidence
 

@@ -119,7 +119,7 @@ class SlideRate:
                 other = _blurred(weight, float(np.hypot(np.hypot(tau, within), self.unlike)))[0]
                 drawn += (1 - UNLIKE) * alike + UNLIKE * other
             mass += _moved(drawn, float(omega) * np.sqrt(1 - 1 / fields))
-        return mass / mass.sum()
+        return np.asarray(mass / mass.sum())
 
     @classmethod
     def assumed(cls, centre: float, spread: float) -> SlideRate:
@@ -192,7 +192,8 @@ def split(place: Array, mass: Array, bins: int) -> Array:
     """Share mass between the two whole places around each place, so that the mean stays."""
     low = np.floor(place).astype(int)
     part = place - low
-    return np.bincount(low, mass * (1 - part), bins) + np.bincount(np.minimum(low + 1, bins - 1), mass * part, bins)
+    upper = np.minimum(low + 1, bins - 1)
+    return np.asarray(np.bincount(low, mass * (1 - part), bins) + np.bincount(upper, mass * part, bins), float)
 
 
 def _half_normal(values: Array, scale: float) -> Array:
@@ -213,7 +214,7 @@ def log_mass(mass: Array, bins: int) -> Array:
     logits = (_LOGIT[:, None] + _WITHIN).ravel()
     place = np.clip(np.logaddexp(0, -logits) / STEP - 0.5, 0, bins - 1.001)
     binned = split(place, np.repeat(mass / len(_WITHIN), len(_WITHIN)), bins)
-    return binned / binned.sum()
+    return np.asarray(binned / binned.sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from giemsa.smear.counting.posterior import ASSUMED_READER, posterior
+from giemsa.smear.counting.likelihood import ASSUMED_READER, posterior
 from giemsa.smear.counting.rates import STEP
 from giemsa.smear.counting.strata import BULK, CALLED, NEAR
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from giemsa.smear.counting.posterior import Reader
+    from giemsa.smear.counting.likelihood import Reader
     from giemsa.smear.counting.rates import Known
     from giemsa.smear.counting.strata import Evidence
 

@@ -211,6 +211,17 @@ def evidence_of(
     )
 
 
+def whole_smear(fields: Sequence[Evidence]) -> Evidence:
+    """What all fields of a smear show together."""
+    return Evidence(
+        sum(one.fields for one in fields),
+        added([one.cells for one in fields]),
+        added([one.confirmed for one in fields]),
+        added([one.rejected for one in fields]),
+        sum(one.found_by_eye for one in fields),
+    )
+
+
 def added(parts: Sequence[Counts]) -> Counts:
     """Sum by stratum."""
     return tuple(int(n) for n in np.sum(np.array(parts, int).reshape(-1, len(STRATA)), axis=0))

@@ -134,7 +134,7 @@ class Posterior:
 
     def chance_below(self, pi: ArrayLike, *, limit: str) -> Array:
         """Distribution function that `lower` or `upper` limits go by."""
-        return np.asarray(np.interp(pi, _PI_EDGES, self._lower if limit == "lower" else self._upper))
+        return np.asarray(np.interp(np.asarray(pi, float), _PI_EDGES, self._lower if limit == "lower" else self._upper))
 
     @property
     def support(self) -> float:
@@ -209,12 +209,10 @@ def infected_called(evidence: Evidence, known: Known, reader: Reader) -> tuple[A
     alpha, beta = sum(known.infected), sum(known.healthy)
     infected = confirmed + _middles(total, width)
     healthy = np.maximum(evidence.called - infected, 0)
-    spread = (
-        log_gamma(infected + 1) - log_gamma(infected + alpha) + log_gamma(healthy + 1) - log_gamma(healthy + beta)
-    )
+    spread = log_gamma(infected + 1) - log_gamma(infected + alpha) + log_gamma(healthy + 1) - log_gamma(healthy + beta)
     top = float(spread[total[0] > 0].max())
     apparent = np.array([confirmed, evidence.called - confirmed], float)  # if no cell that is open is infected
-    none *= float(np.exp((log_gamma(apparent + 1) - log_gamma(apparent + [alpha, beta])).sum() - top))
+    none *= float(np.exp((log_gamma(apparent + 1) - log_gamma(apparent + np.array([alpha, beta]))).sum() - top))
     total = _convolved(_convolved(total * np.exp(np.minimum(spread - top, 0)), _binned(missed, width)),
                        _binned(false, width)[:, ::-1] * [[1.0], [-1.0]])  # fmt: skip
     first = confirmed - width * (len(_binned(false, width)[0]) - 1)
