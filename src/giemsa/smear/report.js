@@ -138,14 +138,15 @@ function uncalled(evidence, known, reader) {
     const cells = evidence.cells[place], seen = evidence.confirmed[place], lookedAt = seen + evidence.rejected[place];
     if (!lookedAt) continue;
     const chance = (mean) => Math.exp(seen * Math.log(mean) - mean - logGamma(seen + 1));
+    const error = falsely * (place === BULK ? reader.bulk : 1);
     factors.push((pi, s) => {
       const part = Math.min(missedAt(pi, s) * share / cells, 1);
-      return chance(lookedAt * (part * (1 - misses) + (1 - part) * falsely));
+      return chance(lookedAt * (part * (1 - misses) + (1 - part) * error));
     });
-    ofNone *= chance(lookedAt * falsely);
+    ofNone *= chance(lookedAt * error);
   }
   if (evidence.found_by_eye) {
-    const error = falsely ** evidence.found_by_eye;
+    const error = (falsely * reader.bulk) ** evidence.found_by_eye;
     factors.push((pi, s) =>
       error + (1 - error) * poissonAtLeast(evidence.found_by_eye, missedAt(pi, s) * known.missed[0]));
     ofNone *= error;
@@ -240,8 +241,10 @@ function count(evidence, basis) {
   const { known, reader } = basis, result = posterior(evidence, known, reader);
   const { called, confirmed: calledConfirmed, rejected } = calledOf(evidence);
   const confirmed = sum(evidence.confirmed) + evidence.found_by_eye, lookedAt = confirmed + sum(evidence.rejected);
+  const bulk = evidence.confirmed[BULK] + evidence.rejected[BULK] + evidence.found_by_eye;
+  const doubtful = lookedAt - bulk + Math.ceil(reader.bulk * bulk);
   let toldBy = "";
-  if (confirmed >= leastConfirmed(lookedAt, reader)) toldBy = "review";
+  if (confirmed >= leastConfirmed(doubtful, reader)) toldBy = "review";
   else if (basis.critical !== null && called > basis.critical && (!lookedAt || result.support >= CONTRADICTED)) toldBy = "calls";
   const [low, high] = toldBy ? [(1 - LEVEL) / 2, (1 + LEVEL) / 2] : [0, LEVEL];
   const assumed = basis.red_cells_per_ul === null, red = assumed ? RED_CELLS_PER_UL : basis.red_cells_per_ul;

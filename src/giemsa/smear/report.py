@@ -159,7 +159,7 @@ def basis_of(
             "healthy": known.healthy,
             "missed": known.missed,
         },
-        "reader": {"false_confirmations": reader.false_confirmations, "misses": reader.misses},
+        "reader": {"false_confirmations": reader.false_confirmations, "misses": reader.misses, "bulk": reader.bulk},
         "critical": count.detection.critical,
         "red_cells_per_ul": None if count.red_cells_per_ul_assumed else count.red_cells_per_ul,
         "measured": rates.measured,

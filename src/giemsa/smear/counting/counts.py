@@ -21,6 +21,7 @@ import numpy as np
 
 from giemsa.smear.counting.likelihood import ASSUMED_READER, posterior
 from giemsa.smear.counting.rates import STEP
+from giemsa.smear.counting.strata import BULK
 from giemsa.smear.counting.special import beta_binomial, poisson_at_least
 
 if TYPE_CHECKING:
@@ -223,12 +224,18 @@ def meaning(
 
 def tells(evidence: Evidence, result: Posterior, detection: Detection, reader: Reader) -> str:
     """By what a smear is told from none: `review`, `calls`, or nothing."""
-    if evidence.all_confirmed >= least_confirmed(evidence.looked_at, reader):
+    if evidence.all_confirmed >= least_confirmed(_doubtful(evidence, reader), reader):
         return "review"
     if detection.critical is not None and evidence.called > detection.critical:
         looked_at = evidence.looked_at > 0
         return "calls" if not looked_at or result.support >= CONTRADICTED else ""
     return ""
+
+
+def _doubtful(evidence: Evidence, reader: Reader) -> int:
+    """Cells looked at that a reader may take for infected ones; of the bulk's, hardly any."""
+    bulk = evidence.confirmed[BULK] + evidence.rejected[BULK] + evidence.found_by_eye
+    return evidence.looked_at - bulk + math.ceil(reader.bulk * bulk)
 
 
 def least_confirmed(looked_at: int, reader: Reader) -> int:

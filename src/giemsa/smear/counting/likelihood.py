@@ -54,10 +54,13 @@ class Reader:
         Of healthy cells looked at, the share confirmed: Beta(a, b).
     misses : tuple of float
         Of infected cells looked at, the share rejected: Beta(a, b).
+    bulk : float
+        How many times rarer a healthy cell of the bulk, which nothing makes suspicious, is confirmed.
     """
 
     false_confirmations: tuple[float, float] = (2.0, 300.0)
     misses: tuple[float, float] = (1.0, 19.0)
+    bulk: float = 0.1
 
     @property
     def mean_false(self) -> float:
@@ -276,15 +279,16 @@ def _uncalled(evidence: Evidence, known: Known, reader: Reader) -> tuple[Array |
         looked_at = seen + evidence.rejected[place]
         if looked_at:
             part = np.minimum(missed * share / cells, 1)
-            mean = looked_at * (part * (1 - reader.mean_missed) + (1 - part) * reader.mean_false)
+            falsely = reader.mean_false * (reader.bulk if place == BULK else 1)
+            mean = looked_at * (part * (1 - reader.mean_missed) + (1 - part) * falsely)
             log = seen * np.log(mean) - mean - float(log_gamma(seen + 1.0))
             factor = np.exp(log) * (1 if factor is None else factor)
-            error = looked_at * reader.mean_false
+            error = looked_at * falsely
             of_none *= float(np.exp(seen * np.log(error) - error - log_gamma(seen + 1.0)))
     if evidence.found_by_eye:
         seen = evidence.found_by_eye
         there = poisson_at_least(seen, missed * known.missed[0])
-        error = reader.mean_false**seen
+        error = (reader.mean_false * reader.bulk) ** seen
         factor = (error + (1 - error) * there) * (1 if factor is None else factor)
         of_none *= error
     return factor, of_none
