@@ -22,7 +22,7 @@ import numpy as np
 from _common import write_result
 from giemsa.smear import counting
 from giemsa.smear.counting import rates as rates_of
-from giemsa.smear.counting.counts import Detection, Limits, tells
+from giemsa.smear.counting.counts import LOWER, ONE_SIDED, UPPER, Detection, Limits, tells
 from giemsa.smear.counting.strata import EDGES
 
 PARASITAEMIA = (0.0, 0.001, 0.01, 0.05, 0.2)
@@ -36,7 +36,7 @@ CLEAN_FALSE_ALARMS = 0.002
 READER_SENSITIVITY, READER_SPECIFICITY = 0.93, 0.99
 REVIEWS = ("none", "quarter, worst first", "quarter, random", "half, worst first", "half, random", "all", "all, erring")
 FEWER_REVIEWS = ("none", "half, worst first", "all")
-BEFORE_DETECTION = Detection(1.0, 1.0, 1.0, 1.0, None)
+COMPARED = 40  # replicates that are counted by an oracle and by calls only, too
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Laboratory:
 
 
 def strata(scores: np.ndarray) -> tuple[int, ...]:
-    return tuple(np.bincount(np.searchsorted(EDGES[2:], scores, side="right"), minlength=4).tolist())
+    return tuple(np.bincount(np.searchsorted(EDGES[2:], scores, side="right"), minlength=5).tolist())
 
 
 def reviewed(laboratory: Laboratory, slides: int, rng: np.random.Generator) -> list[counting.FieldCounts]:
@@ -144,12 +144,12 @@ def judged(evidence: counting.Evidence, known: counting.Known, critical: int | N
     detection = Detection(1.0, 1.0, 1.0, 1.0, critical)
     result = counting.posterior(evidence, known)
     told = tells(evidence, result, detection, counting.ASSUMED_READER)
-    low = result.lower(0.025) if told else 0.0
-    high = result.upper(0.975 if told else 0.95)
+    low = result.lower(LOWER) if told else 0.0
+    high = result.upper(UPPER if told else ONE_SIDED)
     return {
         "covered": low <= pi <= high,
         "told": bool(told),
-        "rules_out": pi <= result.upper(0.95),
+        "rules_out": pi <= result.upper(ONE_SIDED),
         "width": high - low,
         "value": result.median(),
     }
@@ -193,8 +193,8 @@ def replicate(
 def pooled(known: counting.Known) -> counting.Known:
     """The same without strata of score: calls only."""
     return counting.Known(
-        known.sensitivity, known.false_alarms, (sum(known.infected), 1e-9, 1e-9, 1e-9),
-        (sum(known.healthy), 1e-9, 1e-9, 1e-9), known.missed,
+        known.sensitivity, known.false_alarms, (sum(known.infected), *[1e-9] * 4),
+        (sum(known.healthy), *[1e-9] * 4), known.missed,
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def grid(
     laboratory: Laboratory, slides: int, seed: int, replicates: int, *, clean: bool = False
 ) -> list[dict[str, Any]]:
     """All cells of one laboratory and number of reviewed slides."""
-    runs = [replicate(laboratory, slides, [seed, r], clean=clean, compared=r < replicates // 4)
+    runs = [replicate(laboratory, slides, [seed, r], clean=clean, compared=r < COMPARED)
             for r in range(replicates)]  # fmt: skip
     rows = {cell: summarised([run[cell] for run in runs]) for cell in runs[0]}
     again = {cell for cell, row in rows.items() if min(row["coverage"], row["rules_out"]) < 0.95 or (

@@ -23,7 +23,7 @@ VECTORS = Path(__file__).parents[1] / "data" / "count_vectors.json"
 def rates() -> dict[str, counting.Rates]:
     reviewed = [
         FieldCounts(
-            f"{slide}-{i}", str(slide), "P", (90 + i, 3, slide % 2, i % 2, 0, 0), (i % 2, 0, 1, 0, 1, i % 3), 0, i % 2
+            f"{slide}-{i}", str(slide), "P", (90 + i, 3, slide % 2, i % 2, 0, 0, 0), (i % 2, 0, 1, 0, 1, 0, i % 3), 0, i % 2
         )
         for slide in range(4)
         for i in range(5)
@@ -32,17 +32,19 @@ def rates() -> dict[str, counting.Rates]:
 
 
 SMEARS: dict[str, Evidence] = {
-    "nothing suspicious": Evidence(3, (180, 7, 0, 0, 0, 0)),
-    "one suspicious cell": Evidence(1, (60, 3, 1, 0, 0, 0)),
-    "suspicious cells, nobody has looked": Evidence(4, (900, 40, 20, 12, 10, 7)),
-    "the most suspicious looked at": Evidence(4, (900, 40, 20, 12, 10, 7), (0, 0, 0, 0, 3, 6), (0, 0, 0, 0, 1, 1)),
-    "one confirmed of many": Evidence(4, (900, 40, 20, 12, 10, 7), (0, 0, 0, 0, 0, 1), (0, 0, 10, 9, 8, 6)),
-    "all rejected": Evidence(4, (900, 40, 20, 12, 10, 7), (0, 0, 0, 0, 0, 0), (0, 0, 20, 12, 10, 7)),
-    "all looked at": Evidence(4, (900, 40, 20, 12, 10, 7), (0, 1, 1, 3, 6, 7), (0, 5, 19, 9, 4, 0)),
-    "fields looked at whole, and one cell seen": Evidence(4, (900, 40, 4, 2, 1, 1), (1, 1, 0, 1, 1, 1), (400, 20, 2, 1, 0, 0), 1),
-    "many cells": Evidence(500, (44_000, 2900, 1800, 700, 400, 200), (0, 0, 5, 9, 80, 150), (0, 0, 100, 60, 20, 5)),
-    "a few thousand": Evidence(50, (4700, 190, 60, 25, 15, 10)),
-}  # fmt: skip
+    "nothing suspicious": Evidence(3, (180, 7, 0, 0, 0, 0, 0)),
+    "one suspicious cell": Evidence(1, (60, 3, 1, 0, 0, 0, 0)),
+    "nobody has looked": Evidence(4, (900, 40, 12, 8, 12, 10, 7)),
+    "the worst looked at": Evidence(4, (900, 40, 12, 8, 12, 10, 7), (0, 0, 0, 0, 0, 3, 6), (0, 0, 0, 0, 0, 1, 1)),
+    "one confirmed of many": Evidence(4, (900, 40, 12, 8, 12, 10, 7), (0, 0, 0, 0, 0, 0, 1), (0, 0, 5, 5, 9, 8, 6)),
+    "all rejected": Evidence(4, (900, 40, 12, 8, 12, 10, 7), rejected=(0, 0, 12, 8, 12, 10, 7)),
+    "all looked at": Evidence(4, (900, 40, 12, 8, 12, 10, 7), (0, 1, 1, 0, 3, 6, 7), (0, 5, 11, 8, 9, 4, 0)),
+    "whole fields": Evidence(4, (900, 40, 2, 2, 2, 1, 1), (1, 1, 0, 0, 1, 1, 1), (400, 20, 1, 1, 1, 0, 0), 1),
+    "many cells": Evidence(
+        500, (44_000, 2900, 1000, 800, 700, 400, 200), (0, 0, 3, 2, 9, 80, 150), (0, 0, 60, 40, 60, 20, 5)
+    ),
+    "a few thousand": Evidence(50, (4700, 190, 40, 20, 25, 15, 10)),
+}
 
 
 def vectors() -> dict[str, Any]:

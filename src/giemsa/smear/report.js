@@ -4,7 +4,7 @@
 globalThis.giemsaCount = (() => {
 const STEP = 0.05, PI_BINS = 280, SENSITIVITY_BINS = 70, HEALTHY_SHIFTS = 90, BINS = 96, RARE = 1e-6;
 const SHAPE = (0.8 * STEP) ** -2, CALLED = 2, BULK = 0, NEAR = 1;
-const LEVEL = 0.95, BY_READER = 0.02, CONTRADICTED = 3, VARIATION = 0.2, RED_CELLS_PER_UL = 5e6;
+const LOWER = 0.015, UPPER = 0.98, ONE_SIDED = 0.96, BY_READER = 0.02, CONTRADICTED = 3, VARIATION = 0.2, RED_CELLS_PER_UL = 5e6;
 const HERMITE = [[-4.512745863399783, 2.2345844007746545e-5], [-3.20542900285647, 0.0027891413212317714],
   [-2.0768479786778302, 0.04991640676521791], [-1.0232556637891326, 0.24409750289493943], [0, 0.40634920634920635],
   [1.0232556637891326, 0.24409750289493943], [2.0768479786778302, 0.04991640676521791],
@@ -246,7 +246,7 @@ function count(evidence, basis) {
   let toldBy = "";
   if (confirmed >= leastConfirmed(doubtful, reader)) toldBy = "review";
   else if (basis.critical !== null && called > basis.critical && (!lookedAt || result.support >= CONTRADICTED)) toldBy = "calls";
-  const [low, high] = toldBy ? [(1 - LEVEL) / 2, (1 + LEVEL) / 2] : [0, LEVEL];
+  const [low, high] = toldBy ? [LOWER, UPPER] : [0, ONE_SIDED];
   const assumed = basis.red_cells_per_ul === null, red = assumed ? RED_CELLS_PER_UL : basis.red_cells_per_ul;
   const variation = assumed ? VARIATION : 0;
   const ordered = (least, value, most) => ({ value: within(value, least, most), low: least, high: most });
@@ -255,10 +255,10 @@ function count(evidence, basis) {
     red_cells: sum(evidence.cells), fields: evidence.fields, called, confirmed, rejected,
     to_look_at: called - calledConfirmed - rejected, told_from_none: toldBy !== "", told_by: toldBy,
     parasitaemia: ordered(toldBy ? interpolated(low, result.lower, PI_EDGES) : 0, median, upper(high)),
-    rules_out: upper(LEVEL),
+    rules_out: upper(ONE_SIDED),
     per_ul: ordered(toldBy ? density(result.lower, red, variation, low) : 0, median * red,
       density(result.upper, red, variation, high)),
-    per_ul_rules_out: density(result.upper, red, variation, LEVEL),
+    per_ul_rules_out: density(result.upper, red, variation, ONE_SIDED),
     red_cells_per_ul: red, red_cells_per_ul_assumed: assumed,
   };
 }

@@ -270,7 +270,7 @@ def _field_of_version_1(entry: Any) -> FieldCounts:  # noqa: ANN401
     name = str(entry["field"])
     kinds = ("true_positives", "false_negatives", "false_positives", "true_negatives")
     found, missed, false, right = (_whole(entry[kind], f"{kind} of {name!r}") for kind in kinds)
-    return FieldCounts(name, "", "", (right, 0, false, 0, 0, 0), (missed, 0, found, 0, 0, 0))
+    return FieldCounts(name, "", "", (right, 0, false, 0, 0, 0, 0), (missed, 0, found, 0, 0, 0, 0))
 
 
 def _whole(number: Any, what: str) -> int:  # noqa: ANN401

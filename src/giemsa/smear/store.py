@@ -127,6 +127,13 @@ class SmearFolder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
+    def patient(self) -> str:
+        """Whose smear stands here; empty where that is not said."""
+        try:
+            return str(json.loads((self.folder / _SUMMARY).read_text(encoding="utf-8"))["patient"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
+
     def header(self) -> dict[str, Any]:
         """What the fields here were read with; empty where that cannot be read."""
         try:

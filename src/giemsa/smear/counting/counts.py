@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 LEVEL: Final = 0.95
+LOWER: Final = 0.015
+UPPER: Final = 0.98
+ONE_SIDED: Final = 0.96
+"""Quantiles of the model that limits are taken at, so that `LEVEL` holds on slides that are unlike the model's: all chosen
+with benchmarks/count_coverage.py."""
 BY_READER, BY_CALLS = 0.02, 0.03
 CONTRADICTED: Final = 3.0
 """A smear told from none by its calls must stay so many times likelier than none when cells were looked at."""
@@ -195,7 +200,7 @@ def meaning(
     """What a smear's cells mean, where all that review does not change is computed already."""
     result = posterior(evidence, known, reader)
     told_by = tells(evidence, result, detection, reader)
-    low, high = ((1 - LEVEL) / 2, (1 + LEVEL) / 2) if told_by else (0.0, LEVEL)
+    low, high = (LOWER, UPPER) if told_by else (0.0, ONE_SIDED)
     assumed = red_cells_per_ul is None
     red = float(RED_CELLS_PER_UL if red_cells_per_ul is None else red_cells_per_ul)
     density = _Density(result, red, ASSUMED_VARIATION if assumed else 0.0)
@@ -210,13 +215,13 @@ def meaning(
         parasitaemia=_ordered(result.lower(low) if told_by else 0.0, result.median(), result.upper(high)),
         told_from_none=bool(told_by),
         told_by=told_by,
-        rules_out=result.upper(LEVEL),
+        rules_out=result.upper(ONE_SIDED),
         detection=detection,
         fields_missing=max(0, int(np.ceil((ENOUGH_RED_CELLS - evidence.red_cells) / per_field))),
         per_ul=_ordered(
             density.limit(low, "lower") if told_by else 0.0, result.median() * red, density.limit(high, "upper")
         ),
-        per_ul_rules_out=density.limit(LEVEL, "upper"),
+        per_ul_rules_out=density.limit(ONE_SIDED, "upper"),
         red_cells_per_ul=red,
         red_cells_per_ul_assumed=assumed,
     )

@@ -66,12 +66,12 @@ FALSE_ALARMS_PRIOR: Final = Prior(-4.2, 2.0, 1.0, 0.6)
 SENSITIVITY_PRIOR: Final = Prior(1.1, 1.5, 0.8, 0.5)
 ASSUMED_FALSE_ALARMS: Final = (-4.2, 1.7)
 """Logit-normal where no slide was reviewed: 95 % between 0.05 % and 30 % of healthy cells."""
-ASSUMED_SENSITIVITY: Final = (1.1, 1.8)
-"""Logit-normal where no slide was reviewed: 95 % between 8 % and 99 % of infected cells."""
+ASSUMED_SENSITIVITY: Final = (0.6, 1.9)
+"""Logit-normal where no slide was reviewed: 95 % between 4 % and 99 % of infected cells."""
 
 _CALLED_STRATA: Final = len(STRATA) - CALLED
-_INFECTED_MEAN: Final = (0.20, 0.22, 0.26, 0.32)
-_HEALTHY_MEAN: Final = (0.55, 0.26, 0.13, 0.06)
+_INFECTED_MEAN: Final = (0.10, 0.13, 0.19, 0.26, 0.32)
+_HEALTHY_MEAN: Final = (0.33, 0.27, 0.20, 0.13, 0.07)
 _ASSUMED_WEIGHT: Final = 4.0  # cells that the assumed spread over strata is worth
 _SLIDES_ALIKE: Final = (3.0, 20.0)  # least and most that a slide's spread over strata is believed to be like another's
 _ONE_SLIDE: Final = 8.0

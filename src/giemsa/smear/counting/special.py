@@ -32,24 +32,21 @@ def log_gamma(x: ArrayLike) -> Array:
 
 def beta_binomial(n: int, a: float, b: float) -> Array:
     """Probabilities of 0 to n successes among n, where the chance of each has a Beta(a, b) distribution."""
-    k = np.arange(n + 1, dtype=float)
-    log = (
-        log_gamma(n + 1.0) - log_gamma(k + 1) - log_gamma(n - k + 1)
-        + log_gamma(k + a) + log_gamma(n - k + b) - log_gamma(n + a + b)
-        + log_gamma(a + b) - log_gamma(a) - log_gamma(b)
-    )  # fmt: skip
-    return np.asarray(np.exp(log))
+    k = np.arange(n, dtype=float)
+    first = log_gamma(n + b) - log_gamma(n + a + b) + log_gamma(a + b) - log_gamma(b)
+    return _from_ratios(float(first), (n - k) * (k + a) / ((k + 1) * (n - k - 1 + b)))
 
 
 def beta_negative_binomial(most: int, stop: int, a: float, b: float) -> Array:
     """Probabilities of 0 to `most` events before the `stop`-th non-event, where an event's chance is Beta(a, b)."""
-    k = np.arange(most + 1, dtype=float)
-    log = (
-        log_gamma(k + stop) - log_gamma(k + 1) - log_gamma(float(stop))
-        + log_gamma(k + a) + log_gamma(stop + b) - log_gamma(k + stop + a + b)
-        + log_gamma(a + b) - log_gamma(a) - log_gamma(b)
-    )  # fmt: skip
-    return np.asarray(np.exp(log))
+    k = np.arange(most, dtype=float)
+    first = log_gamma(stop + b) - log_gamma(stop + a + b) + log_gamma(a + b) - log_gamma(b)
+    return _from_ratios(float(first), (k + stop) * (k + a) / ((k + 1) * (k + stop + a + b)))
+
+
+def _from_ratios(log_first: float, ratios: Array) -> Array:
+    """Probabilities from the first one and what each is to the one before."""
+    return np.exp(log_first + np.concatenate([[0.0], np.cumsum(np.log(ratios))]))
 
 
 def poisson_at_least(k: ArrayLike, mean: ArrayLike) -> Array:

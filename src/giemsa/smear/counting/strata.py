@@ -1,7 +1,7 @@
 """Strata of score: what is counted of a field, and what a smear shows, by how suspicious its cells are.
 
 A cell's score is its relative logit. `EDGES` are multiples of the cut from which a cell is called parasitized, so that
-four strata are *called* and two are not: `near` lies just below the cut, `bulk` is the rest of the smear.
+five strata are *called* and two are not: `near` lies just below the cut, `bulk` is the rest of the smear.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-STRATA: Final = ("bulk", "near", "called", "clear", "strong", "extreme")
+STRATA: Final = ("bulk", "near", "called", "plain", "clear", "strong", "extreme")
 BULK, NEAR, CALLED = 0, 1, 2
-EDGES: Final = (0.6, 1.0, 1.35, 1.8, 2.6)
+EDGES: Final = (0.6, 1.0, 1.15, 1.4, 1.8, 2.6)
 """Lower edges of all strata but the first, in cuts."""
 Counts = tuple[int, ...]
 NONE: Final[Counts] = (0,) * len(STRATA)
