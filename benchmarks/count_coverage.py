@@ -250,7 +250,7 @@ def detection(laboratory: Laboratory, slides: int, seed: int, replicates: int) -
             rng = np.random.default_rng([seed, n, r])
             rates = counting.measured_rates(reviewed(laboratory, slides, rng))
             known = rates.for_smear(count)
-            empty = counting.Evidence(count, (n, 0, 0, 0, 0, 0))
+            empty = counting.Evidence(count, (n, 0, 0, 0, 0, 0, 0))
             found = counting.detect(empty, known, counting.ASSUMED_READER, by_calls=True)
             for way, review in (("calls", "none"), ("review", "all")):
                 limit = getattr(found, way)

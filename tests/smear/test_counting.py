@@ -24,7 +24,9 @@ from giemsa.smear.counting.likelihood import PI
 from giemsa.smear.counting.rates import FALSE_ALARM_BINS, SENSITIVITY_BINS, STEP
 from giemsa.smear.counting.special import beta_binomial, log_gamma, normal_cdf, poisson_at_least
 
-_SPEC = importlib.util.spec_from_file_location("write_count_vectors", Path(__file__).with_name("write_count_vectors.py"))
+_SPEC = importlib.util.spec_from_file_location(
+    "write_count_vectors", Path(__file__).with_name("write_count_vectors.py")
+)
 assert _SPEC is not None
 assert _SPEC.loader is not None
 written = importlib.util.module_from_spec(_SPEC)
@@ -41,7 +43,9 @@ def rate(bins, values):
     return mass / mass.sum(), np.exp(-STEP * (places + 0.5))
 
 
-def known(sensitivity=(0.975,), false_alarms=(1e-5,), infected=(1, 1, 2, 3, 3), healthy=(3, 2, 3, 1, 1), missed=(0.5, 0.2)):
+def known(
+    sensitivity=(0.975,), false_alarms=(1e-5,), infected=(1, 1, 2, 3, 3), healthy=(3, 2, 3, 1, 1), missed=(0.5, 0.2)
+):
     return Known(
         rate(SENSITIVITY_BINS, np.array(sensitivity))[0],
         rate(FALSE_ALARM_BINS, np.array(false_alarms))[0],
@@ -58,7 +62,9 @@ def padded(part):
 def smear(called, confirmed=(0, 0, 0, 0), rejected=(0, 0, 0, 0), n=1000, fields=10):
     """A smear with these called cells; the strata that are not named are empty."""
     rest = n - sum(called)
-    return Evidence(fields, *map(padded, ((rest - rest // 20, rest // 20, *called), (0, 0, *confirmed), (0, 0, *rejected))))
+    return Evidence(
+        fields, *map(padded, ((rest - rest // 20, rest // 20, *called), (0, 0, *confirmed), (0, 0, *rejected)))
+    )
 
 
 def reviewed(slides=4, fields=10, false=2, infected=2, seed=0):
@@ -71,7 +77,7 @@ def reviewed(slides=4, fields=10, false=2, infected=2, seed=0):
     ]  # fmt: skip
 
 
-# special functions -----------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------- special functions
 
 
 def test_the_gamma_function_is_scipys():
@@ -90,7 +96,7 @@ def test_poissons_tail_is_scipys():
     assert normal_cdf([-3, 0, 2]) == pytest.approx(stats.norm.cdf([-3, 0, 2]), abs=2e-7)
 
 
-# rates -----------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------------------- rates
 
 
 def test_a_slides_rate_is_what_brute_force_finds():
@@ -153,7 +159,7 @@ def test_assumed_false_alarms_reach_from_well_under_a_thousandth_to_over_a_tenth
     assert high > 0.1
 
 
-# the posterior ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------ the posterior
 
 
 @pytest.mark.parametrize(("n", "k"), [(4812, 0), (4812, 7), (1000, 100), (150, 1)])
@@ -170,7 +176,11 @@ def test_without_errors_upper_limits_are_the_exact_ones(n, k):
 
 @pytest.mark.parametrize(
     ("called", "confirmed", "rejected"),
-    [((3, 1, 2, 1), (0,) * 4, (0,) * 4), ((6, 4, 2, 2), (0, 0, 1, 2), (0, 1, 0, 0)), ((5, 2, 1, 0), (0,) * 4, (5, 2, 1, 0))],
+    [
+        ((3, 1, 2, 1), (0,) * 4, (0,) * 4),
+        ((6, 4, 2, 2), (0, 0, 1, 2), (0, 1, 0, 0)),
+        ((5, 2, 1, 0), (0,) * 4, (5, 2, 1, 0)),
+    ],
 )
 def test_the_likelihood_is_what_brute_force_finds(called, confirmed, rejected):
     """Average the probability of what was seen over draws of all rates and shares."""
@@ -258,7 +268,7 @@ def test_fields_looked_at_whole_rule_out_what_the_classifier_misses():
     assert count(whole, assumed_rates()).rules_out > 3 / 4900 * 0.9
 
 
-# told from none --------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------- told from none
 
 
 @pytest.mark.parametrize("called", [(0, 0, 0, 1), (40, 20, 10, 10), (100, 200, 300, 400)])
@@ -329,15 +339,16 @@ def test_smears_without_parasites_are_hardly_ever_told():
     told = []
     for _ in range(60):
         slides = []
-        for s in range(3):
-            alarms = 0.01 * rng.gamma(1.0)
-            slides += [FieldCounts("", str(s), "", (99 - k, 0, k, 0, 0, 0, 0), (0, 0, 0, 1, 1, 0, 0)) for k in rng.binomial(99, alarms, 10)]  # fmt: skip
+        for slide in range(3):
+            false = rng.binomial(99, 0.01 * rng.gamma(1.0), 10)
+            infected = padded((0, 0, 0, 1, 1))
+            slides += [FieldCounts("", str(slide), "", padded((99 - k, 0, k)), infected) for k in false.tolist()]
         critical = Limits(measured_rates(slides).for_smear(30), counting.ASSUMED_READER).critical(3000)
         told += [bool(k > critical) for k in rng.poisson(3000 * 0.01 * rng.gamma(1.0, size=10))]
     assert np.mean(told) <= 0.06
 
 
-# what else is said -----------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------- what else is said
 
 
 def test_the_error_of_an_assumed_red_cell_count_is_in_the_interval():
@@ -386,7 +397,7 @@ def test_cells_fall_into_strata_by_their_score():
         counting.stratum_of([1], 0)
 
 
-# which cells next ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------- which cells next
 
 
 def test_the_next_cells_narrow_the_interval_more_than_others():
@@ -427,7 +438,7 @@ def test_a_random_sample_is_of_undecided_cells_only():
     assert len(counting.random_sample(decided, 99, np.random.default_rng(0))) == 25
 
 
-# Python and the page ---------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------ Python and the page
 
 
 def close(found, expected, where=""):

@@ -23,7 +23,13 @@ VECTORS = Path(__file__).parents[1] / "data" / "count_vectors.json"
 def rates() -> dict[str, counting.Rates]:
     reviewed = [
         FieldCounts(
-            f"{slide}-{i}", str(slide), "P", (90 + i, 3, slide % 2, i % 2, 0, 0, 0), (i % 2, 0, 1, 0, 1, 0, i % 3), 0, i % 2
+            f"{slide}-{i}",
+            str(slide),
+            "P",
+            (90 + i, 3, slide % 2, i % 2, 0, 0, 0),
+            (i % 2, 0, 1, 0, 1, 0, i % 3),
+            0,
+            i % 2,
         )
         for slide in range(4)
         for i in range(5)

@@ -345,7 +345,7 @@ def _check_decisions(folder: SmearFolder, decisions: Decisions, path: str) -> No
 
 def _report(args: argparse.Namespace, summary: SmearSummary, *, brief: bool = False) -> None:
     """Print the count and what it means."""
-    from giemsa.smear.sentences import headline, sentences
+    from giemsa.smear.sentences import sentences
     from giemsa.smear.store import summary_as_json
 
     if args.json:
@@ -354,7 +354,7 @@ def _report(args: argparse.Namespace, summary: SmearSummary, *, brief: bool = Fa
         print(json.dumps(json.loads(summary_as_json(summary)), ensure_ascii=False))
         return
     if brief:
-        print(f"{summary.patient}: {headline(summary)}")
+        print(f"{summary.patient}: {' '.join(sentences(summary)[:2])}")
         return
     from giemsa.verdicts import DISCLAIMER
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from giemsa.smear.counting.likelihood import ASSUMED_READER, posterior
 from giemsa.smear.counting.rates import STEP
-from giemsa.smear.counting.strata import BULK
 from giemsa.smear.counting.special import beta_binomial, poisson_at_least
+from giemsa.smear.counting.strata import BULK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -241,8 +241,10 @@ def _binned(part: Array, width: int) -> Array:
 
 
 def _middles(total: Array, width: int) -> Array:
+    """Where the mass of each bin lies."""
     mass, moment = total
-    return width * np.arange(len(mass)) + np.divide(moment, mass, out=np.zeros_like(mass), where=mass > 0)
+    inside = np.divide(moment, mass, out=np.zeros_like(mass), where=mass > 0)
+    return np.asarray(width * np.arange(len(mass)) + inside)
 
 
 def _convolved(one: Array, other: Array) -> Array:

@@ -339,7 +339,11 @@ def measured_rates(fields: Sequence[FieldCounts], *, by_stratum: bool = True, sl
     places = np.array([sum(f.infected[0] for f in fields), sum(f.infected[NEAR] for f in fields),
                        sum(f.infected_not_found for f in fields)], float)  # fmt: skip
     shares = (places + 4 * np.array(_MISSED_MEAN)) / (places.sum() + 4)
-    named = f"{len(slides)} reviewed slide{'s' if len(slides) != 1 else ''}" if slides_known else "reviewed fields"
+    named = f"{len(fields)} reviewed fields of this laboratory"
+    if slides_known:
+        named = (
+            f"{len(slides)} reviewed slide{'s' if len(slides) != 1 else ''} of this laboratory ({len(fields)} fields)"
+        )
     return Rates(
         fit_slides(([(f.true_positives, f.true_positives + f.false_negatives) for f in slide]
                     for slide in slides.values()), SENSITIVITY_PRIOR),
@@ -348,7 +352,7 @@ def measured_rates(fields: Sequence[FieldCounts], *, by_stratum: bool = True, sl
         _spread([infected for _, infected in counts], _INFECTED_MEAN),
         _spread([healthy for healthy, _ in counts], _HEALTHY_MEAN),
         (float(shares[0]), float(shares[1])),
-        f"{named} of this laboratory ({len(fields)} fields): {found} of {found + missed} infected cells called, "
+        f"{named}: {found} of {found + missed} infected cells called, "
         f"{false} of {false + right:,} healthy ones",
         measured=True,
         slides=len(slides),
