@@ -16,17 +16,19 @@ def on_page_markdown(markdown: str, **_given: Any) -> str:  # noqa: ANN401
 
 
 def _commands() -> str:
-    from giemsa.cli import COMMANDS
+    from giemsa.cli import COMMANDS, SUBCOMMANDS
 
     parts = []
     for name in COMMANDS:
         parts.append(f"## giemsa {name}\n\n```text\n{_help(name)}\n```\n")
+        for below in SUBCOMMANDS.get(name, {}):
+            parts.append(f"### giemsa {name} {below}\n\n```text\n{_help(name, below)}\n```\n")
     return "\n".join(parts)
 
 
-def _help(command: str) -> str:
+def _help(*words: str) -> str:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     asked = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "giemsa", command, "--help"], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "giemsa", *words, "--help"], env=environment, capture_output=True, text=True, check=True
     )
     return asked.stdout.rstrip()

@@ -41,16 +41,16 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     Raises
     ------
     OutputError
-        If the file exists and `force` is not given, if it is a folder, or if its folder is not there.
+        If the file exists and `force` is not given, if it is a folder, if its folder is not there, or if nothing can
+        be written to it.
     """
-    path = Path(path)
-    folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"the output {path} is a folder; name a file")
-    if not folder.is_dir():
-        raise OutputError(f"the folder {folder} for the output {path.name} does not exist; make it first")
-    if not force and os.path.lexists(path):
-        raise OutputError(f"the output {path} exists already; name another one or replace it with --force")
+    path = _check_name(path, force=force)
+    beside = _beside(path)
+    try:
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        beside.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
     return path
 
 
@@ -73,8 +73,8 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = True) -> Iterato
     OutputError
         If the file cannot be written (the disk is full, the folder is read-only), or exists and `force` is false.
     """
-    path = check_output(path, force=force)
-    beside = path.with_name(f".{os.urandom(4).hex()}-{path.name}")
+    path = _check_name(path, force=force)
+    beside = _beside(path)
     try:
         yield beside
         with beside.open("rb+") as file:
@@ -90,11 +90,20 @@ def replace_file(path: str | os.PathLike[str], *, force: bool = True) -> Iterato
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: bool = True) -> Path:
-    """Write a whole small file (text as UTF-8) by way of `replace_file`."""
+    """Write a whole small file (text as UTF-8, bytes of names that are none as escapes) by way of `replace_file`."""
     path = Path(path)
     with replace_file(path, force=force) as beside:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     return path
+
+
+def remove_left_behind(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left beside `path`; to be called by the one that holds its `lock`."""
+    path = Path(path)
+    with suppress(OSError):
+        for beside in path.parent.iterdir():
+            if beside.name.startswith(_hidden(path)) and beside.suffix != ".lock":
+                beside.unlink()
 
 
 @contextmanager
@@ -136,7 +145,7 @@ def lock_path(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.is_dir():
         return path / ".giemsa.lock"
-    return path.with_name(f".giemsa-{_short(path.name)}.lock")
+    return path.with_name(f"{_hidden(path)}.lock")
 
 
 def _open_lock(place: Path, path: Path) -> int:
@@ -198,11 +207,6 @@ def _who() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _short(name: str) -> str:
-    """Stand-in of a few letters for a name of any length and any bytes."""
-    return sha256(os.fsencode(name)).hexdigest()[:12]
-
-
 def read_small_file(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     """Content of a regular file of limited size.
 
@@ -232,6 +236,38 @@ def read_small_file(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise ValueError(f"it has more than {most_bytes:,} bytes")
     return content
+
+
+def _check_name(path: str | os.PathLike[str], *, force: bool) -> Path:
+    """Refuse a name under which no file can be written, or one is there already."""
+    path = Path(path)
+    folder = path.parent
+    try:
+        if not folder.is_dir():
+            raise OutputError(f"the folder {folder} for the output {path.name} does not exist; make it first")
+        path.lstat()
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        if isinstance(error, GiemsaError):
+            raise
+        raise cannot_write(path, error) from error
+    if path.is_dir():
+        raise OutputError(f"the output {path} is a folder; name a file")
+    if not force:
+        raise OutputError(f"the output {path} exists already; name another one or replace it with --force")
+    return path
+
+
+def _beside(path: Path) -> Path:
+    """Name a hidden file beside `path`, short however long its name is, with the same ending."""
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= 16 else ""
+    return path.with_name(f"{_hidden(path)}-{os.urandom(4).hex()}{ending}")
+
+
+def _hidden(path: Path) -> str:
+    """Begin the names of the hidden files beside `path`, with a few letters that stand for a name of any length."""
+    return f".giemsa-{sha256(os.fsencode(path.name)).hexdigest()[:12]}"
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from giemsa.errors import PictureError, SourceError
 from giemsa.images import MAX_BYTES, SUFFIXES
+from giemsa.words import printable as printable  # noqa: PLC0414 - its home for those who read pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +43,6 @@ _RUN: Final = 100_000
 _MAX_LINE: Final = 65_536
 """Longest line of a list, in bytes; paths have at most 4,096 on Linux."""
 _PATTERN = re.compile(r"[*?\[]")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -58,7 +58,7 @@ class Source:
     read : callable
         Gives the bytes, or raises `PictureError`.
     path : str
-        The file that it is, as the system names it; empty where it is part of another, or none.
+        The file that it is in, itself or an archive, as the system knows it; empty where it is in none.
     """
 
     name: str
@@ -134,14 +134,6 @@ def read_file(path: str) -> bytes:
         raise PictureError(_why_unreadable(path, error)) from error
 
 
-def printable(text: str) -> str:
-    """Write a path so that it can be printed and stored as UTF-8: other bytes and control characters escaped."""
-    if text.isprintable():
-        return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 def open_archive_sources(path: str, *, name: str | None = None, note: Note | None = None) -> Iterator[Source]:
     """Give the pictures in a zip archive, in the order of its directory.
 
@@ -174,7 +166,7 @@ def open_archive_sources(path: str, *, name: str | None = None, note: Note | Non
             if inner.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", inner):
                 yield _unreadable(shown, "the name of the member leads out of the archive; pack it anew", shown=True)
             else:
-                yield Source(shown, partial(_read_member, archive, member))
+                yield Source(shown, partial(_read_member, archive, member), path)
     except SourceError as error:
         found = True
         yield _unreadable(called, str(error).replace(path, called), shown=True)
@@ -212,13 +204,20 @@ def _of_argument(text: str, listing: BinaryIO | None, note: Note) -> Iterator[So
 
 
 def _of_list(listing: BinaryIO, note: Note) -> Iterator[Source]:
-    while line := listing.readline(_MAX_LINE + 1):
+    while line := _next_line(listing):
         if len(line) > _MAX_LINE:
             raise SourceError(f"the list on standard input has a line of more than {_MAX_LINE:,} bytes; "
                               "expected one path a line")  # fmt: skip
         path = os.fsdecode(line.rstrip(b"\r\n"))
         if path:
             yield from _of_path(path, note)
+
+
+def _next_line(listing: BinaryIO) -> bytes:
+    try:
+        return listing.readline(_MAX_LINE + 1)
+    except OSError as error:
+        raise SourceError(f"the list on standard input cannot be read: {error.strerror or error}") from error
 
 
 def _of_path(path: str, note: Note) -> Iterator[Source]:

@@ -94,6 +94,26 @@ def test_an_interrupted_smear_goes_on(smear, two_fields, monkeypatch):
     assert Path("part/cells.csv").read_text() == Path("whole/cells.csv").read_text()
 
 
+def test_an_interruption_says_how_to_continue(smear, two_fields, monkeypatch):
+    from giemsa.smear.reading import SmearReader
+
+    original = SmearReader.read_field
+
+    def interrupted(self, picture, name=None):
+        if name.endswith("02.jpg"):
+            raise KeyboardInterrupt
+        return original(self, picture, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SmearReader, "read_field", interrupted)
+        status, out, err = smear("fields", "--output", "out")
+        assert (status, out) == (130, "")
+        assert "interrupted: the fields read so far are in out; continue with --resume" in err
+    status, out, _ = smear("fields", "--output", "out", "--resume")
+    assert status == 0
+    assert "red cells of 2 fields" in out
+
+
 def test_other_fields_cannot_be_resumed(smear, two_fields):
     smear("fields/drawn_field_02.jpg", "--output", "out")
     status, _, err = smear("fields", "--output", "out", "--resume")
@@ -268,6 +288,15 @@ def test_an_output_among_the_photographs_is_no_photograph(smear, two_fields, mon
     assert Path("out/cells.csv").read_text() == first
 
 
+def test_names_that_a_spreadsheet_would_run_are_text_there(smear, two_fields):
+    two_fields.rename("=1+1")
+    Path("=1+1/B").mkdir()
+    Path("=1+1/drawn_field_02.jpg").rename("=1+1/B/drawn_field_02.jpg")
+    assert smear("=1+1", "--output", "out")[0] == 0
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["B", "'=1+1"]
+    assert {row["field"] for row in rows("out/B/cells.csv")} == {"'=1+1/B/drawn_field_02.jpg"}
+
+
 def test_a_photograph_that_is_given_twice_is_counted_once(smear, two_fields):
     status, out, err = smear("fields/drawn_field_01.jpg", "fields", "--output", "out")
     assert status == 0
@@ -348,6 +377,9 @@ def test_reviewed_fields_that_are_not_there_are_named(smear):
     status, _, err = smear("calibrate", "nosuch.json", "--output", "site.json")
     assert status == 2
     assert "there is no file or folder nosuch.json" in err
+    status, _, err = smear("calibrate", "x" * 300, "--output", "site.json")
+    assert status == 2
+    assert "there is no file or folder xxx" in err
     Path("table.csv").write_text("a,b\n")
     _, _, err = smear("calibrate", "table.csv", "--output", "site.json")
     assert "table.csv is no JSON in UTF-8: Expecting value" in err

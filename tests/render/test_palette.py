@@ -31,10 +31,10 @@ def of_hex(text):
 
 
 def properties(css, names):
-    """Values of custom properties in the order in which they stand: on light pages first, then on dark ones."""
+    """Colours of custom properties in the order in which they stand: on light pages first, then on dark ones."""
     found = {}
-    for name, value in re.findall(rf"--({names}):\s*(#[0-9a-fA-F]{{6}})", css):
-        found.setdefault(name, []).append(value.lower())
+    for name, value in re.findall(rf"--({names}):([^;}}]*)", css):
+        found.setdefault(name, []).extend(colour.lower() for colour in re.findall(r"#[0-9a-fA-F]{6}", value))
     return found
 
 
@@ -45,7 +45,7 @@ def test_a_colour_is_written_as_each_library_takes_it():
 
 
 def test_the_pages_style_sheet_has_the_colours_of_verdicts():
-    sheets = [css for path in PACKAGE.glob("web/**/*.css") if f"--{'parasitized'}:" in (css := path.read_text())]
+    sheets = [css for path in PACKAGE.glob("web/**/*.css") if "--parasitized:" in (css := path.read_text())]
     assert sheets, "no style sheet of the page names the colours of verdicts"
     for css in sheets:
         expected = {

@@ -18,7 +18,8 @@ import giemsa
 from giemsa.errors import OutputError
 from giemsa.smear.pipeline import count_fields
 from giemsa.smear.reading import SmearReader
-from giemsa.smear.store import SmearFolder, TemporaryFields
+from giemsa.smear.results import JudgedCell
+from giemsa.smear.store import SmearFolder, TemporaryFields, rows_as_csv
 from giemsa.smear.tally import Basis
 from giemsa.sources import open_sources
 
@@ -74,7 +75,7 @@ def test_what_is_written_comes_back(tmp_path, reader, reads):
             folder.add(read)
     assert list(folder.read_fields()) == reads
     assert list(folder) == [replace(read, picture=b"") for read in reads]
-    assert all(len(read.file.sha256) == 64 and read.file.size > 10_000 and read.file.modified_ns for read in reads)
+    assert all(len(read.stamp.digest) == 32 and read.stamp.size > 10_000 and read.stamp.changed_ns for read in reads)
 
 
 def test_fields_kept_in_a_file_without_a_name_come_back(tmp_path, reads):
@@ -88,6 +89,12 @@ def test_fields_kept_in_a_file_without_a_name_come_back(tmp_path, reads):
         fields = TemporaryFields(file, pictures=False)
         fields.add(reads[0])
         assert next(iter(fields)).picture == b""
+
+
+def test_negative_numbers_of_the_table_are_numbers():
+    """And no formulas to be guarded against, as a field's name that begins with a minus is."""
+    cell = JudgedCell("-a.jpg", 1, 2, 3, 4, 7.5, "uninfected", 1e-5, -3.934450149536133, -0.25)
+    assert rows_as_csv((cell,)) == "'-a.jpg,1,2,3,4,7.5,uninfected,1e-05,-3.934450149536133,-0.25\n"
 
 
 def test_folder_list_and_spool_give_the_same_count(tmp_path, reader, reads, fields_folder, tiny_model):
@@ -180,7 +187,8 @@ def test_a_folder_that_was_begun_on_a_full_disk_can_be_used_again(tmp_path, read
     """The folders were made, and the record could not be written."""
     for part in ("pictures", "overlays"):
         (tmp_path / "out" / part).mkdir(parents=True)
-    (tmp_path / "out" / ".0123abcd-fields.jsonl").write_bytes(b"")
+    for name in (".0123abcd-fields.jsonl", ".giemsa-0123456789ab-0123abcd.jsonl"):
+        (tmp_path / "out" / name).write_bytes(b"")
     with SmearFolder(tmp_path / "out").opened(reader, **{how: True}):
         pass
     assert (tmp_path / "out" / "fields.jsonl").is_file()
@@ -239,7 +247,7 @@ def test_a_photograph_that_was_replaced_meanwhile_is_told(tmp_path, reader, phot
     size, before = first.stat().st_size, first.stat()
     shutil.copyfile(second, first)
     os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))  # its time says nothing
-    with pytest.raises(OutputError, match=rf"{first.name} has changed since it was read: it had {size:,} bytes"):
+    with pytest.raises(OutputError, match=rf"{first.name} has changed since it was read: {size:,} bytes then"):
         read_all(folder, reader, photographs)
     first.unlink()
     with pytest.raises(OutputError, match=r"the photograph there is .*02"):
@@ -253,7 +261,7 @@ def test_a_photograph_that_could_not_be_read_then_is_told_once_it_can(tmp_path, 
     read_all(folder, reader, photographs)
     assert read_all(folder, reader, photographs) == []
     shutil.copyfile(photographs / "drawn_field_01.jpg", tmp_path / "nowhere.jpg")
-    with pytest.raises(OutputError, match="could not be read then, and can be now"):
+    with pytest.raises(OutputError, match="unreadable then"):
         read_all(folder, reader, photographs)
 
 
@@ -282,6 +290,7 @@ def test_a_smear_of_version_0_1_0_still_opens(tmp_path):
 _SECOND = """
 import sys, time
 from types import SimpleNamespace
+from giemsa.smear.results import JudgedCell
 from giemsa.smear.store import SmearFolder
 reader = SimpleNamespace(model=SimpleNamespace(digest=sys.argv[2]), cell_diameter_px=None)
 with SmearFolder(sys.argv[1]).opened(reader, resume=True):

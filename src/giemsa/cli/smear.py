@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.cli import INTERRUPTED, WRONG_USE
+from giemsa.cli import WRONG_USE
+from giemsa.cli._console import interruptible, note, progress, terminated_like_interrupted
 from giemsa.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from giemsa.smear.decisions import Decisions
     from giemsa.smear.patients import Photographs
@@ -65,14 +65,13 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     import cv2
 
-    from giemsa.cli.classify import _terminated_like_interrupted
     from giemsa.smear.reading import SmearReader
-    from giemsa.sources import printable
+    from giemsa.words import printable
 
     args.patient, args.command_line = printable(args.patient), printable(args.command_line)
     cv2.setNumThreads(1)  # each worker does a whole field
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
-    with _terminated_like_interrupted():
+    with terminated_like_interrupted():
         if _means_calibrate(args.paths):
             return _calibrate(args)
         reader = SmearReader(args.model, cell_diameter_px=args.cell_diameter_px, threads=args.threads)
@@ -84,12 +83,8 @@ def run(args: argparse.Namespace) -> int:
         apart = _apart(args, sources)
         if len(apart) > 1:
             return _several(args, reader, site, apart)
-        try:
+        with interruptible(f"the fields read so far are in {args.output}; continue with --resume"):
             summary = _count(args, reader, site, decisions, sources, Path(args.output), args.patient)
-        except KeyboardInterrupt:
-            print(f"giemsa: interrupted: the fields read so far are in {args.output}; continue with --resume",
-                  file=sys.stderr)  # fmt: skip
-            return INTERRUPTED
         _report(args, summary)
     return _status(summary)
 
@@ -115,29 +110,32 @@ def _means_calibrate(paths: Sequence[str]) -> bool:
     if not os.path.lexists("calibrate"):
         return True
     if len(paths) > 1:
-        _note("`calibrate` is taken for the command; write ./calibrate for what is called so here")
+        note("`calibrate` is taken for the command; write ./calibrate for what is called so here")
     return len(paths) > 1
 
 
 def _opened(paths: Sequence[str], output: Path) -> list[Source]:
     """Each photograph once, but for what an earlier run left in the output, should that lie among them."""
     from giemsa.sources import open_sources
+    from giemsa.words import printable
 
     inside = os.path.join(os.path.realpath(output), "")  # noqa: PTH118
     kept: list[Source] = []
     seen: set[str] = set()
     twice = 0
-    for source in open_sources(paths, note=_note):
+    for source in open_sources(paths, note=note):
         place = os.path.realpath(source.path) if source.path else ""
         if place and place.startswith(inside):
             continue
-        if place and place in seen:
+        if source.name != printable(source.path):  # a part of an archive, or none of a file
+            place = f"{place}\0{source.name}"
+        if place in seen:
             twice += 1
             continue
         seen.add(place)
         kept.append(source)
     if twice:
-        _note(f"{twice} of the photographs were given more than once, and each is counted once")
+        note(f"{twice} of the photographs were given more than once, and each is counted once")
     if not kept:
         raise SourceError(f"there are no photographs outside the output {output}; name their folder")
     return kept
@@ -157,7 +155,7 @@ def _apart(args: argparse.Namespace, sources: Sequence[Source]) -> list[Photogra
     if os.path.lexists(os.path.join(args.output, "fields.jsonl")):  # noqa: PTH118
         raise OutputError(f"{args.output} holds one smear, and the photographs are of {len(apart)} folders ({named}); "
                           "name another output, or give --patient NAME if they are of one patient")  # fmt: skip
-    _note(f"the photographs of {len(apart)} folders are counted as {len(apart)} smears ({named}); with --patient NAME "
+    note(f"the photographs of {len(apart)} folders are counted as {len(apart)} smears ({named}); with --patient NAME "
           "they are one")  # fmt: skip
     return apart
 
@@ -174,15 +172,18 @@ def _count(
     """Read what is not read yet, and count."""
     from giemsa.smear.store import SmearFolder
     from giemsa.smear.tally import Basis
+    from giemsa.words import printable
 
+    name = patient or printable(output.name)
     folder = SmearFolder(output)
     with folder.opened(reader, force=args.force, resume=args.resume):
         earlier = folder.settings() if args.resume else {}
-        pending = folder.pending(sources, note=_note)
-        with _progress(patient or output.name, len(sources), len(sources) - len(pending)) as advance:
+        pending = folder.pending(sources, note=note)
+        with progress() as show:
+            show(name, len(sources) - len(pending), len(sources))
             for read in reader.read_fields(pending):
                 folder.add(read)
-                advance()
+                show(name, folder.fields, len(sources))
         names = list(folder.names())
         if decisions is not None:
             decisions = decisions.named_as(names)
@@ -199,21 +200,22 @@ def _remark(names: Sequence[str], site: Site | None, args: argparse.Namespace, e
     if site is not None:
         own = {Path(field.field).name for field in site.fields} & {Path(name).name for name in names}
         if own:
-            _note(
+            note(
                 f"{len(own)} of these fields are among those that the site's rates were measured on, so that the "
                 "interval promises too much; count others"
             )
     for name in ("decisions", "site", "red_cells_per_ul"):
         if earlier.get(name) and not getattr(args, name):
             option = f"--{name.replace('_', '-')}"
-            _note(f"the count that stood here used {option}, and this one does not; give it again to keep it")
+            note(f"the count that stood here used {option}, and this one does not; give it again to keep it")
 
 
 def _of_patients(top: Path, output: Path) -> tuple[list[Photographs], int]:
     """The photographs of each folder in one folder, and 1 where something was left out, else 0."""
     from giemsa.images import SUFFIXES
     from giemsa.smear.patients import Photographs
-    from giemsa.sources import open_sources, printable
+    from giemsa.sources import open_sources
+    from giemsa.words import printable
 
     try:
         entries = sorted(entry for entry in top.iterdir() if not entry.name.startswith("."))
@@ -226,14 +228,14 @@ def _of_patients(top: Path, output: Path) -> tuple[list[Photographs], int]:
     left_out = 0
     loose = sum(entry.suffix.lower() in SUFFIXES and entry.is_file() for entry in entries)
     if loose:
-        _note(f"photographs that lie in {top} itself, and in no patient's folder, are left out: {loose}")
+        note(f"photographs that lie in {top} itself, and in no patient's folder, are left out: {loose}")
         left_out = 1
     for folder in folders:
         patient = printable(folder.name)
         try:
-            found.append(Photographs(patient, folder.name, tuple(open_sources([str(folder)], note=_note))))
+            found.append(Photographs(patient, folder.name, tuple(open_sources([str(folder)], note=note))))
         except SourceError as error:
-            _note(f"{patient}: {error}")
+            note(f"{patient}: {error}")
             left_out = 1
     return found, left_out
 
@@ -259,14 +261,9 @@ def _several(
             raise
         raise cannot_write(output, error) from error
     rows: list[str] = []
-    with lock(output):
+    with lock(output), interruptible(lambda: f"{len(rows)} patients are complete in {output}; continue with --resume"):
         for one in smears:
-            try:
-                summary = _count(args, reader, site, None, one.sources, output / one.folder, one.patient)
-            except KeyboardInterrupt:
-                print(f"giemsa: interrupted: {len(rows)} patients are complete in {output}; continue with --resume",
-                      file=sys.stderr)  # fmt: skip
-                return INTERRUPTED
+            summary = _count(args, reader, site, None, one.sources, output / one.folder, one.patient)
             rows.append(patient_row(summary))
             worst = max(worst, min(1, _status(summary)))
             write_file(output / TABLE, HEADER + "".join(rows))
@@ -304,10 +301,10 @@ def _calibrate(args: argparse.Namespace) -> int:
             f"false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %)."
         )
         if site.lacks:
-            _note(site.lacks)
+            note(site.lacks)
         parasites = sum(field.true_positives + field.false_negatives for field in site.fields)
         if parasites < ENOUGH_PARASITES or len(site.fields) < ENOUGH_FIELDS:
-            _note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
+            note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
                   f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more, of several slides")  # fmt: skip
         print(f"Written: {args.output}.", file=sys.stderr)
     return 0
@@ -369,22 +366,3 @@ def _status(summary: SmearSummary) -> int:
     if summary.count is None:
         return WRONG_USE
     return 1 if summary.refused else 0
-
-
-@contextmanager
-def _progress(name: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    """Progress on standard error where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name.replace("[", "\\["), total=total, completed=done)
-        yield lambda: bar.advance(task)
-
-
-def _note(sentence: str) -> None:
-    print(f"giemsa: {sentence}", file=sys.stderr)

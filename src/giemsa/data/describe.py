@@ -159,7 +159,7 @@ class Description:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as objects that JSON knows."""
+        """Everything, as objects that JSON knows."""
         content = asdict(self)
         for group, described in zip(self.copies, content["copies"], strict=True):
             described["across_labels"] = group.across_labels
@@ -268,7 +268,7 @@ def draw_classes(description: Description, path: str | os.PathLike[str]) -> None
 
 
 def _parts(index: CellIndex, split: Split | None) -> tuple[str, dict[str, NDArray[np.intp]]]:
-    """Give the rows of each part, and say what the parts are."""
+    """Rows of each part, and what the parts are."""
     if split is not None:
         kind = "folds" if split.n_folds else "split"
         return f"{kind} by {split.by}", split.parts(index)
@@ -312,7 +312,7 @@ def _described(copies: Copies, index: CellIndex, part_of: list[str | None]) -> C
 
 
 def _findings(copies: tuple[CopyGroup, ...], shared: int, parts_of: str) -> list[str]:
-    """Say what makes figures better than they are."""
+    """What makes figures better than they are, in sentences."""
     findings = []
     if shared:
         findings.append(f"{counted(shared, 'patient')} in more than one part ({parts_of}): figures will be too good")

@@ -356,7 +356,7 @@ def _siblings(files: Sequence[PurePosixPath]) -> dict[str, set[str]]:
 def _class_words(
     words: Sequence[str], positive_class: str | None, beside: dict[str, set[str]] | None, place: Path
 ) -> dict[str, Label]:
-    """Say which words mean which label, in plain spelling."""
+    """Which words mean which label, in plain spelling."""
     if positive_class is None:
         return {
             **{_plain(word): "parasitized" for word in PARASITIZED_NAMES},

@@ -78,7 +78,7 @@ class Split:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def parts(self, index: CellIndex) -> dict[str, NDArray[np.intp]]:
-        """Give the rows of each part, sorted, by its name.
+        """Rows of each part, sorted, by its name.
 
         For folds these are the folds themselves, `0`, `1` and so on; `fold` gives both sides of one.
 
@@ -99,7 +99,7 @@ class Split:
         return {name: np.flatnonzero(places == place) for place, name in enumerate(self.names)}
 
     def fold(self, index: CellIndex, number: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Give the rows to train on and to validate on, when fold `number` is held back.
+        """Rows to train on and to validate on, when fold `number` is held back.
 
         Raises
         ------
@@ -326,7 +326,7 @@ def _deal_whole(
 
 
 def _amounts(patient: NDArray[np.intp], labels: LabelSets, n_patients: int) -> NDArray[np.float64]:
-    """Say what each patient brings: cells of each label, donor's cells, and themselves.
+    """What each unit brings: cells of each label, donors' cells, and itself.
 
     Returns
     -------
@@ -389,7 +389,7 @@ def _deal_evenly(
 def _change(
     difference: NDArray[np.float64], off: NDArray[np.float64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute how the sum of squares changes when a part that is `off` gets `difference` more."""
+    """Change of the sum of squares when a part that is `off` gets `difference` more."""
     change: NDArray[np.float64] = (difference * (2 * off + difference)).sum(axis=-1) / share
     return change
 

@@ -87,7 +87,7 @@ class Predictions:
     reasons: Sequence[str] | None = None
 
     def evaluate(self, threshold: float, *, resamples: int = RESAMPLES, seed: int = 0) -> Report:
-        """Compute the figures of these predictions with `evaluate_predictions`."""
+        """Figures of these predictions, by `evaluate_predictions`."""
         return evaluate_predictions(
             self.p_parasitized,
             self.official,

@@ -56,11 +56,6 @@ def read_metadata(content: bytes) -> str | None:
         return None
 
 
-def is_tflite(content: bytes) -> bool:
-    """Whether the bytes are those of a TensorFlow Lite file, by its identifier."""
-    return content[4:8] == b"TFL3"
-
-
 class LiteRt:
     """A graph in LiteRT; a `giemsa.model.runtime.Runtime`.
 

@@ -40,14 +40,14 @@ def _markdown_cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def environment(folder: Path) -> Environment:
-    """Templates of a folder, under the rules above; only those that end in `.html.j2` are HTML."""
+    """Templates of a folder, under the rules above; those that end in `.html` or `.html.j2` are HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     made = Environment(
         loader=FileSystemLoader(folder),
-        autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
+        autoescape=select_autoescape(enabled_extensions=("html", "html.j2"), default=False),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,13 +6,14 @@ in an archive, are never counted as one smear unasked.
 
 from __future__ import annotations
 
-import csv
 import os
 import posixpath
 import re
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Final
+
+from giemsa.spreadsheets import GuardedWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ def patient_row(summary: SmearSummary) -> str:
         row += [str(count.told_from_none).lower(), count.rules_out, count.detection_limit]
         row += [round(per_ul.value), round(per_ul.low), round(per_ul.high)]
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerow(row)
+    GuardedWriter(text).writerow(row)
     return text.getvalue()
 
 

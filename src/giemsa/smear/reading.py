@@ -5,10 +5,10 @@ Reading a field needs nothing of the other fields; what is made of many of them 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +20,10 @@ from giemsa.errors import PictureError, UsageError
 from giemsa.model import Model, open_model
 from giemsa.smear import judging, quality
 from giemsa.smear.finding import find_cells
-from giemsa.smear.results import PictureFile, ReadCell, ReadField, Thumbnail
-from giemsa.sources import Source, printable, read_file
+from giemsa.smear.results import ReadCell, ReadField, Thumbnail
+from giemsa.sources import Source, read_file
+from giemsa.stamps import Stamp, Stamped
+from giemsa.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,18 +90,17 @@ class SmearReader:
             With a reason in `refusal` where it cannot be read or should not be judged.
         """
         name = name if name is not None else _name(picture, 1)
-        file = None
+        stamped = _stamped(picture)
         try:
-            content, file = _opened(picture)
-            rgb = _pixels(picture if content is None else content)
-            del content
+            rgb = _pixels(picture if stamped is None else stamped())
         except PictureError as error:
-            return replace(_unread(name, " ".join(str(error).split())), file=file)
+            return replace(_unread(name, " ".join(str(error).split())), stamp=_stamp_of(stamped))
+        stamp = _stamp_of(stamped)
         height, width = rgb.shape[:2]
         unfit = quality.too_small(width, height) or quality.badly_exposed(rgb)
         if unfit:
             picture_jpeg = _jpeg(rgb, PICTURE_PX)
-            return replace(_unread(name, unfit), width=width, height=height, picture=picture_jpeg, file=file)
+            return replace(_unread(name, unfit), width=width, height=height, picture=picture_jpeg, stamp=stamp)
         found = find_cells(rgb, cell_diameter_px=self.cell_diameter_px)
         sharpness = quality.sharpness_of(found)
         refusal = quality.refusal(found, sharpness)
@@ -123,7 +124,7 @@ class SmearReader:
             explained=found.explained,
             picture=_jpeg(rgb, PICTURE_PX),
             thumbnails=_thumbnails(rgb, cells, logits),
-            file=file,
+            stamp=stamp,
         )
 
     def read_fields(self, pictures: Iterable[Any]) -> Iterator[ReadField]:
@@ -165,27 +166,20 @@ def _name(picture: object, place: int) -> str:
     return printable(os.fsdecode(picture)) if isinstance(picture, str | os.PathLike) else f"#{place}"
 
 
-def _opened(picture: object) -> tuple[bytes | None, PictureFile | None]:
-    """A file's content, and what tells it from another; None and None of an array, which has neither."""
-    modified_ns = None
+def _stamped(picture: object) -> Stamped | None:
+    """What reads a picture and keeps its stamp; None of an array, which has none."""
     if isinstance(picture, Source):
-        modified_ns = _modified_ns(picture.path) if picture.path else None
-        content = picture.read()
-    elif isinstance(picture, str | os.PathLike):
-        modified_ns = _modified_ns(os.fsdecode(picture))
-        content = read_file(os.fsdecode(picture))
-    elif isinstance(picture, bytes | bytearray | memoryview):
-        content = bytes(picture)
-    else:
-        return None, None
-    return content, PictureFile(len(content), modified_ns, hashlib.sha256(content).hexdigest())
+        return Stamped(picture.read, picture.path)
+    if isinstance(picture, str | os.PathLike):
+        path = os.fsdecode(picture)
+        return Stamped(partial(read_file, path), path)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return Stamped(partial(bytes, picture), "")
+    return None
 
 
-def _modified_ns(path: str) -> int | None:
-    try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116 - a path of any bytes, as the system gave it
-    except OSError:
-        return None  # what is wrong with it, reading will say
+def _stamp_of(stamped: Stamped | None) -> Stamp | None:
+    return stamped.stamp if stamped is not None else None
 
 
 def _unread(name: str, reason: str) -> ReadField:

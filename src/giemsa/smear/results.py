@@ -10,6 +10,7 @@ from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
     from giemsa.smear.counting import Count
+    from giemsa.stamps import Stamp
 
 Decision = Literal["confirmed", "rejected"]
 CellVerdict = Literal["parasitized", "uninfected"]
@@ -57,25 +58,6 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFile:
-    """The file that a field was read from, so that a later run can tell whether it is the same.
-
-    Attributes
-    ----------
-    size : int
-        In bytes.
-    modified_ns : int or None
-        When it was last changed, in nanoseconds since 1970; None of a part of an archive.
-    sha256 : str
-        Digest of its content, in hexadecimal.
-    """
-
-    size: int
-    modified_ns: int | None
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class ReadField:
     """A field that was read, or refused.
 
@@ -99,8 +81,8 @@ class ReadField:
         A JPEG of the field, at most 1,280 px wide, for overlays; empty where it could not be decoded.
     thumbnails : tuple of Thumbnail
         Of its most suspicious cells.
-    file : PictureFile or None
-        What it was read from; None of an array, and of what could not be read.
+    stamp : Stamp or None
+        Of the file that it was read from, so that a later run can tell whether it is the same; None of an array.
     """
 
     field: str
@@ -116,7 +98,7 @@ class ReadField:
     explained: float
     picture: bytes = dataclasses.field(default=b"", repr=False)
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
-    file: PictureFile | None = None
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ that name neither are one slide, and so is an output folder.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from giemsa.smear.site import LabelledField
 from giemsa.smear.store import SmearFolder
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from giemsa.smear.reading import SmearReader
     from giemsa.smear.results import JudgedField, ReadField
 
+_EXPECTED: Final = "expected a file of annotations or the output folder of `giemsa smear` with decisions.json in it"
 _SAME: Final = 0.4  # intersection over union from which a box is a cell's label
 
 
@@ -50,18 +51,16 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
     fields: list[LabelledField] = []
     for given in paths:
         path = Path(given)
+        if not os.path.lexists(path):  # of names that no system takes, too
+            raise DataError(f"there is no file or folder {path}; {_EXPECTED}")
         if path.is_dir() and (path / "fields.jsonl").is_file():
             fields += _of_smear(path, reader)
         elif path.is_dir() and (annotations := find_annotations(path)) is not None:
             fields += _of_annotations(annotations, reader)
         elif path.is_file():
             fields += _of_annotations(path, reader)
-        elif not path.exists():
-            raise DataError(f"there is no file or folder {path}; expected a file of annotations or the output folder of "
-                            "`giemsa smear` with decisions.json in it")  # fmt: skip
         else:
-            raise DataError(f"{path} holds no reviewed fields; expected a file of annotations or the output folder of "
-                            "`giemsa smear` with decisions.json in it")  # fmt: skip
+            raise DataError(f"{path} holds no reviewed fields; {_EXPECTED}")
     return fields
 
 

@@ -16,14 +16,11 @@ decisions, another site or red cell count, without judging a photograph again.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import re
 from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +29,9 @@ from giemsa.errors import OutputError, PictureError
 from giemsa.files import cannot_write, lock, lock_path, replace_file, write_file
 from giemsa.smear.overlays import draw_overlay
 from giemsa.smear.pipeline import count_fields, slide_of
-from giemsa.smear.results import PictureFile, ReadCell, ReadField, Thumbnail
+from giemsa.smear.results import ReadCell, ReadField, Thumbnail
+from giemsa.spreadsheets import GuardedWriter
+from giemsa.stamps import Stamp, Stamped
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +51,10 @@ _STATE, _CELLS, _SUMMARY, _REPORT = "fields.jsonl", "cells.csv", "summary.json",
 _PICTURES, _OVERLAYS, _DECISIONS = "pictures", "overlays", "decisions.json"
 _MADE: Final = (_CELLS, _SUMMARY, _REPORT)
 _PARTS: Final = frozenset({_STATE, _PICTURES, _OVERLAYS, _DECISIONS, *_MADE})
-_BESIDE: Final = re.compile(rf"\.[0-9a-f]{{8}}-(?:{'|'.join(map(re.escape, (_STATE, *_MADE)))})")
+_BESIDE: Final = re.compile(
+    r"\.giemsa-[0-9a-f]{12}.*|\.[0-9a-f]{8}-(?:fields\.jsonl|cells\.csv|summary\.json|report\.html)"
+)
+"""What a process that was killed may have left while it wrote, now and in version 0.1.0."""
 _STEM_BYTES: Final = 180  # of a picture's name, which with its number and what is written beside it must stay below 255
 
 
@@ -166,9 +168,10 @@ class SmearFolder:
                 raise self._cannot_resume(
                     f"it has the field {name} where {there}; give the same photographs in the same order"
                 )
-            if "file" not in raw:
+            before = _stamp_from(raw.get("stamp"))
+            if before is None:
                 unknown += 1
-            elif changed := _change(_file_from(raw["file"]), source):
+            elif changed := Stamped(source.read, source.path).difference(before):
                 raise self._cannot_resume(f"the photograph {name} has changed since it was read: {changed}")
         if unknown:
             note(f"{self.folder} was begun by a version of Giemsa that did not record the photographs' digests, so "
@@ -380,11 +383,10 @@ class TemporaryFields:
 def rows_as_csv(cells: tuple[JudgedCell, ...]) -> str:
     """Cells as CSV rows, without the header; boxes in pixels of the photograph, ends exclusive."""
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        (c.field, c.x0, c.y0, c.x1, c.y1, c.diameter_um, c.verdict, repr(c.p_parasitized), repr(c.logit),
-         repr(c.relative_logit))
+    GuardedWriter(text).writerows(
+        (c.field, c.x0, c.y0, c.x1, c.y1, c.diameter_um, c.verdict, c.p_parasitized, c.logit, c.relative_logit)
         for c in cells
-    )  # fmt: skip
+    )
     return text.getvalue()
 
 
@@ -402,28 +404,11 @@ def _picture_name(index: int, field: str) -> str:
     return f"{index + 1:05d}_{stem}.jpg"
 
 
-def _change(before: PictureFile | None, source: Source) -> str:
-    """What has changed about a photograph since it was read; empty where it is the same."""
-    try:
-        content = source.read()
-    except PictureError as error:
-        return f"it could be read then, and cannot now ({error})" if before is not None else ""
-    if before is None:
-        return "it could not be read then, and can be now"
-    if hashlib.sha256(content).hexdigest() == before.sha256:
-        return ""
-    when = ""
-    if before.modified_ns is not None:
-        moment = datetime.fromtimestamp(before.modified_ns / 1e9, tz=timezone.utc)
-        when = f" and was last changed on {moment:%Y-%m-%d at %H:%M:%S} UTC"
-    return f"it had {before.size:,} bytes{when}, and has {len(content):,} bytes of another content now"
-
-
 def _to_dict(read: ReadField) -> dict[str, Any]:
     whole = {name: getattr(read, name) for name in _PLAIN}
     whole["cells"] = [[c.x0, c.y0, c.x1, c.y1, c.diameter_um, c.logit, c.p_parasitized] for c in read.cells]
     whole["thumbnails"] = [[t.cell, b64encode(t.jpeg).decode()] for t in read.thumbnails]
-    whole["file"] = asdict(read.file) if read.file is not None else None
+    whole["stamp"] = asdict(read.stamp) if read.stamp is not None else None
     return whole
 
 
@@ -431,11 +416,11 @@ def _from_dict(raw: dict[str, Any]) -> ReadField:
     cells = tuple(ReadCell(*cell) for cell in raw["cells"])
     thumbnails = tuple(Thumbnail(int(i), b64decode(jpeg)) for i, jpeg in raw["thumbnails"])
     plain = {name: raw[name] for name in _PLAIN}
-    return ReadField(**plain, cells=cells, thumbnails=thumbnails, file=_file_from(raw.get("file")))
+    return ReadField(**plain, cells=cells, thumbnails=thumbnails, stamp=_stamp_from(raw.get("stamp")))
 
 
-def _file_from(raw: Any) -> PictureFile | None:  # noqa: ANN401 - what JSON holds
-    return None if raw is None else PictureFile(raw["size"], raw["modified_ns"], raw["sha256"])
+def _stamp_from(raw: Any) -> Stamp | None:  # noqa: ANN401 - what JSON holds
+    return Stamp(int(raw["size"]), int(raw["changed_ns"]), str(raw["digest"])) if isinstance(raw, dict) else None
 
 
 _PLAIN: Final = (

@@ -227,7 +227,7 @@ def test_an_interrupted_adaptation_goes_on_where_it_was(site, trained, quickly, 
     assert "--resume" in capsys.readouterr().err
     assert not out.exists()
     assert main(arguments) == 2
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
     assert main([*arguments, "--resume", "--set", "training.epochs=2"]) == 2
     assert "begun with other recipe" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0

@@ -193,7 +193,7 @@ def test_bad_arguments_are_refused_in_one_sentence(evaluations, tmp_path, tiny_m
     with pytest.raises(DataError, match="no evaluation of its own"):
         open_contenders([str(sharp), "default"])
     (tmp_path / "bare").mkdir()
-    with pytest.raises(DataError, match="giemsa evaluate DIR"):
+    with pytest.raises(DataError, match="giemsa evaluate --data DIR"):
         open_contenders([str(sharp), str(tmp_path / "bare")])
     assert main(["compare", str(sharp), str(blurred), "--part", "test"]) == 2
     assert "--part needs --data" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What an adaptation changed, before and after: on the laboratory's held-back cells, and on the cells of before.
+"""What an adaptation changed, before and after: on the laboratory's held-back cells, and on the model's first kind.
 
 adaptation.json   every figure with its interval, and all that is needed to make it again
 adaptation.md     the same as tables
@@ -54,7 +54,7 @@ _BLUE, _VERMILLION, _GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GR
 def laboratory_figures(
     laboratory: Laboratory, adaptation: Adaptation, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Compute the laboratory's figures before and after, and the paired differences.
+    """The laboratory's figures before and after, and the paired differences.
 
     Intervals resample the laboratory's units; before and after in the same resamples.
     """
@@ -227,8 +227,8 @@ def draw(path: Path, laboratory: Laboratory, adaptation: Adaptation, content: Ma
                 label=f"{side}: AUC {area:.4f}",
             )
         left.set(xscale="log", xlim=(floor, 1), ylim=(-0.02, 1.02))
-        left.set_xlabel("uninfected cells called parasitized (log scale)")
-        left.set_ylabel("parasitized cells called so")
+        left.set_xlabel("false positive rate (log scale)")
+        left.set_ylabel("sensitivity: parasitized cells called parasitized")
         left.set_title("the laboratory's held-back cells")
         left.legend(loc="lower right", frameon=False)
         left.grid(alpha=0.25)
@@ -346,8 +346,8 @@ def _predictions(rehearsal: Rehearsal, logit: NDArray[np.float32], calibration: 
 
 def _forgetting_lines(entry: Mapping[str, Any] | None) -> list[str]:
     if entry is None:
-        return ["", "No cells of the model's own kind were given (--data): what it has forgotten is not known."]
-    lines = ["", "## The cells of before", ""]
+        return ["", "No cells of the model's first kind were given (--data): what it has forgotten is not known."]
+    lines = ["", "## Cells of the kind that the model was first trained on", ""]
     for labels in ("official", "confirmed", "donors"):
         if labels not in entry:
             continue

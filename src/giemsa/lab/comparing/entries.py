@@ -223,7 +223,7 @@ def _find_evaluation(path: Path) -> Path:
         names = ", ".join(folder.name for folder in inside)
         raise DataError(f"{path} holds {len(inside)} evaluations ({names}): name the one that is meant")
     raise DataError(
-        f"{path} holds no evaluation: make one with `giemsa evaluate DIR --model {path} --output "
+        f"{path} holds no evaluation: make one with `giemsa evaluate --data DIR --model {path} --output "
         f"{path}/evaluation`, or give compare the data with --data DIR"
     )
 

@@ -155,7 +155,7 @@ def analyse_errors(folder: Path, judged: Judged, model: Model, explainer: Explai
 
 
 def describe_errors(content: dict[str, Any]) -> list[str]:
-    """Say in sentences what the analysis found, each with its figure."""
+    """Sentences about what the analysis found, each with its figure."""
     sentences = []
     kinds = {
         "false_positives": ("False positives", "true negatives"),
@@ -202,8 +202,8 @@ def _groups(judged: Judged) -> dict[str, tuple[NDArray[np.intp], NDArray[np.intp
     rng = np.random.default_rng(0)
     groups = {}
     for name, label in (("false_positives", ~judged.positive), ("false_negatives", judged.positive)):
-        wrong = np.flatnonzero(judged.scored & label & (judged.called != judged.positive))
-        right = np.flatnonzero(judged.scored & label & (judged.called == judged.positive))
+        wrong = np.flatnonzero(judged.scored & label & (judged.predicted != judged.positive))
+        right = np.flatnonzero(judged.scored & label & (judged.predicted == judged.positive))
         groups[name] = wrong, np.sort(rng.permutation(right)[:RIGHT_CELLS])
     return groups
 

@@ -25,7 +25,7 @@ __all__ = ["ResidualCnn", "Scores", "build_network", "check_network", "count_par
 
 
 def build_network(settings: NetworkSettings, input_size_px: int) -> nn.Module:
-    """Build the network that a recipe describes, with weights drawn from PyTorch's global generator.
+    """Network that a recipe describes, with weights from PyTorch's global generator.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def check_network(recipe: Recipe) -> None:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the weights."""
+    """Number of weights."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 class ResidualCnn(nn.Module):
-    """A small residual CNN (He et al. 2016, doi 10.1109/CVPR.2016.90) that judges a cell by its own colour.
+    """A small residual CNN (He et al. 2016, doi 10.1109/CVPR.2016.90), by default on relative colours.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ class ResidualCnn(nn.Module):
         self.head = nn.Conv2d(width, 1, 1)
 
     def forward(self, cells: Tensor) -> Scores:
-        """Score cells, float [N, 3, S, S], RGB in 0..1."""
+        """Scores of cells, float [N, 3, S, S], RGB in 0..1."""
         relative = self.colour(cells).contiguous(memory_format=torch.channels_last)
         evidence = self.head(self.dropout(self.features(relative))).float()[:, 0]
         return Scores(evidence.mean((1, 2)), evidence)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a way past them."""
+    """Two 3x3 convolutions with a shortcut."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -130,21 +130,21 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(self.norm2.weight)  # a block starts as the identity (Goyal et al. 2017, arXiv 1706.02677)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, width_in, H, W] to [N, width, H / stride, W / stride]."""
+        """Features, [N, width, H / stride, W / stride], of features, [N, width_in, H, W]."""
         inner = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.norm2(self.conv2(inner)) + self.past(x))
 
 
 class CentredColour(nn.Module):
-    """RGB in 0..1 to -1..1: the same colour means the same wherever it came from."""
+    """RGB in 0..1 scaled to -1..1, so that colours stay absolute."""
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Map float [N, 3, S, S] to the same shape."""
+        """Scaled cells, float [N, 3, S, S], of the same shape."""
         return cells.float() * 2 - 1
 
 
 class RelativeColour(nn.Module):
-    """Colours relative to what most of the cell looks like, so that stain, light and camera matter less.
+    """Colours relative to the cell's prevailing colour, so that stain, light and camera matter less.
 
     The reference is the mode of the colours in the picture's middle, found by two steps of mean shift (Comaniciu and
     Meer 2002, doi 10.1109/34.1000236) on 4 x 4 averages. A median would do as well but sorting is slow in ONNX.
@@ -152,14 +152,14 @@ class RelativeColour(nn.Module):
 
     POOL_PX = 4
     MIDDLE = 0.5
-    """Standard deviation of the window on the middle, where 1 is the picture's half width."""
+    """Standard deviation of the central window, in units of half the picture's width."""
     BLACK_BELOW = 0.1
     BANDWIDTHS = (0.15, 0.10)
     SOFTENING = 0.15
-    """Keeps the noise of very dark cells from being blown up."""
+    """Added to the reference in the denominator, so that the noise of very dark cells is not amplified."""
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Map float [N, 3, S, S] in 0..1 to relative colours in -1..1 of the same shape; 0 is the reference."""
+        """Relative colours in -1..1, where 0 is the reference, of cells, float [N, 3, S, S] in 0..1."""
         # Half precision would lose small differences of colour.
         with torch.autocast(cells.device.type, enabled=False):
             cells = cells.float()
@@ -167,7 +167,7 @@ class RelativeColour(nn.Module):
             return ((cells - reference) / (reference + self.SOFTENING)).clamp(-1, 1)
 
     def reference(self, cells: Tensor) -> Tensor:
-        """Find the prevailing colour of each cell, [N, 3, 1, 1]."""
+        """Prevailing colour of each cell, [N, 3, 1, 1]."""
         small = F.avg_pool2d(cells, self.POOL_PX)
         size = small.shape[-1]
         place = (torch.arange(size, device=cells.device) + 0.5) / size * 2 - 1
