@@ -523,5 +523,5 @@ function live(root, data, when = () => true) {
   return self;
 }
 
-return { live, count };
+return { live };
 })();
