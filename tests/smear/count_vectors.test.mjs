@@ -23,6 +23,7 @@ for (const one of cases) {
     const basis = { ...bases[one.basis], critical: one.critical, red_cells_per_ul: one.red_cells_per_ul };
     const count = giemsaCount.count(one.evidence, basis);
     close(count, one.count, "count");
+    assert.deepEqual(giemsaCount.nextStrata(one.evidence, basis.known, basis.reader, 12), one.next);
     assert.equal(giemsaCount.headline(count), one.headline);
     assert.equal(giemsaCount.meaning(count, basis.measured), one.meaning);
     assert.equal(giemsaCount.perMicrolitre(count), one.per_microlitre);

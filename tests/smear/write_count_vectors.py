@@ -74,6 +74,7 @@ def vectors() -> dict[str, Any]:
                     "critical": basis["critical"],
                     "red_cells_per_ul": basis["red_cells_per_ul"],
                     "count": figures,
+                    "next": counting.next_strata(evidence, known.for_smear(evidence.fields), 12),
                     "headline": headline(count),
                     "meaning": meaning(count, known.measured),
                     "per_microlitre": per_microlitre(count),

@@ -316,10 +316,40 @@ function perMicrolitre(count) {
   return `${figure}, for ${number(count.red_cells_per_ul)} red cells per microlitre, ${source}.`;
 }
 
+/** How many cells to look at next of each stratum, as `next_strata` in counting/review.py. */
+function nextStrata(evidence, known, reader, cells) {
+  const { share, precision } = expectedShares(evidence, known, reader);
+  const left = evidence.cells.map((n, s) => (s === BULK ? 0 : n - evidence.confirmed[s] - evidence.rejected[s]));
+  const chosen = left.map(() => 0);
+  const variance = (n, s, worth) => n * share[s] * (1 - share[s]) * (1 + (n - 1) / (worth + 1));
+  for (let wanted = Math.min(cells, sum(left)); wanted > 0; wanted--) {
+    const fall = left.map((n, s) => (n > 0 ? variance(n, s, precision[s]) - variance(n - 1, s, precision[s] + 1) : -1));
+    const best = fall.indexOf(Math.max(...fall));
+    chosen[best] += 1;
+    left[best] -= 1;
+    precision[best] += 1;
+  }
+  return chosen;
+}
+
+function expectedShares(evidence, known, reader) {
+  const pi = interpolated(0.5, posterior(evidence, known, reader).middle, PI_EDGES), n = sum(evidence.cells);
+  const sensitivity = sum(known.sensitivity.map((weight, k) => weight * SENSITIVITY[k]));
+  const near = n * pi * (1 - sensitivity) * known.missed[1] / Math.max(evidence.cells[NEAR], 1);
+  const called = known.infected.map((a, s) => {
+    const infected = a / sum(known.infected) * n * pi * sensitivity;
+    return Math.min(infected / Math.max(evidence.cells[s + CALLED], 1), 0.9) * 0.95 + 0.02;
+  });
+  const prior = [0, Math.min(near, 0.5), ...called];
+  const weight = [1, 2, ...known.infected.map((a, s) => a + known.healthy[s])];
+  const precision = weight.map((w, s) => w + evidence.confirmed[s] + evidence.rejected[s]);
+  return { share: prior.map((p, s) => (p * weight[s] + evidence.confirmed[s]) / precision[s]), precision };
+}
+
 /** Stratum of a cell's relative logit; `edges` are the lower edges of all strata but the first. */
 const stratumOf = (relativeLogit, edges) => edges.filter((edge) => relativeLogit >= edge).length;
 
-return { count, counted, headline, meaning, percent, perMicrolitre, posterior, stratumOf };
+return { count, counted, headline, meaning, nextStrata, percent, perMicrolitre, stratumOf };
 })();
 
 // Makes a report live, as a page of its own or within the dashboard, so that the count follows a person's decisions.
@@ -418,6 +448,17 @@ function live(root, data, when = () => true) {
     figures[current].scrollIntoView({ block: "nearest" });
   }
 
+  /** Go to the cell that narrows the interval most: the worst undecided one of the stratum that tells most. */
+  function selectNext() {
+    if (!data.basis) return;
+    const { known, reader } = data.basis, shownOf = (stratum) => data.cells.findIndex((cell) => !cell.decision &&
+      !complete.has(cell.field) && giemsaCount.stratumOf(cell.relative_logit, data.edges) === stratum);
+    const wanted = giemsaCount.nextStrata(evidence(), known, reader, 10).map((n, stratum) => ({ n, stratum }));
+    const places = wanted.filter(({ n }) => n > 0).sort((a, b) => b.n - a.n).map(({ stratum }) => shownOf(stratum));
+    const place = [...places, data.cells.findIndex((cell) => !cell.decision)].find((index) => index >= 0);
+    if (place !== undefined) select(place);
+  }
+
   function decide(index, decision) {
     if (index < 0) return;
     data.cells[index].decision = decision;
@@ -503,6 +544,7 @@ function live(root, data, when = () => true) {
   }));
   boxes.forEach(({ rect }, key) => rect.addEventListener("click", () => decideOn(key)));
   $("save").addEventListener("click", save);
+  $("next").addEventListener("click", selectNext);
   document.addEventListener("keydown", (event) => {
     if (!when() || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.composedPath()[0].closest("input:not([type=checkbox]), select, textarea, dialog")) return;
@@ -514,6 +556,7 @@ function live(root, data, when = () => true) {
       decide(current, key === "c" ? "confirmed" : "rejected");
       select(current + 1);
     } else if (key === "u") decide(current, null);
+    else if (key === "n") selectNext();
     else if (key === "s") save();
     else return;
     event.preventDefault();
