@@ -190,6 +190,7 @@ def test_many_smears_give_a_table_of_patients(smear, two_fields, tmp_path):
     table = rows("out/patients.csv")
     assert [row["patient"] for row in table] == ["anna", "ben"]
     assert all(float(row["parasitaemia_low"]) <= float(row["parasitaemia_high"]) for row in table)
+    assert all(row["parasitaemia"] == row["per_ul"] == row["told_by"] == "" for row in table)  # nobody has looked
     assert Path("out/anna/report.html").exists()
     assert out.count("red cell") >= 2
     status, _, _ = smear("patients", "--by-folder", "--output", "out", "--resume")

@@ -73,6 +73,7 @@ _CALLED_STRATA: Final = len(STRATA) - CALLED
 _INFECTED_MEAN: Final = (0.10, 0.13, 0.19, 0.26, 0.32)
 _HEALTHY_MEAN: Final = (0.33, 0.27, 0.20, 0.13, 0.07)
 _ASSUMED_WEIGHT: Final = 4.0  # cells that the assumed spread over strata is worth
+# With UNLIKE chosen so that limits hold where slides vary as much as their mean (benchmarks/count_coverage.py).
 _SLIDES_ALIKE: Final = (2.0, 8.0)  # least and most that a slide's spread over strata is believed to be like another's
 _ONE_SLIDE: Final = 5.0
 _MISSED_MEAN: Final = (0.45, 0.25, 0.30)  # infected cells that are not called: in the bulk, near the cut, not found
