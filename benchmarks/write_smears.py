@@ -80,11 +80,12 @@ def coverage_over(result: dict[str, Any]) -> Rows:
     return [
         ("known of the laboratory", "cells of the grid", "95 % interval holds the truth: mean", "worst",
          "no parasites, told from none: mean", "worst", "\"not more than\" holds: worst",
-         "width to an oracle's: median", "at most half again"),
+         "width to an oracle's: median", "most", "at most half again"),
         *(
             (named[name], one["cells"], share(one["mean_coverage"]), share(one["least_coverage"]),
              share(one["mean_none_told"], 2), share(one["most_none_told"]), share(one["least_rules_out"]),
              f"{one['median_width_to_oracle']:.2f}" if one["median_width_to_oracle"] else "",
+             f"{one['most_width_to_oracle']:.2f}" if one["median_width_to_oracle"] else "",
              f"{share(one['within_half_again'], 0)} of cells" if one["median_width_to_oracle"] else "")
             for name, one in result["worst"].items()
         ),
