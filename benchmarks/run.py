@@ -3,7 +3,7 @@
     python benchmarks/run.py --list
     python benchmarks/run.py                                  # writes the pages from the kept results
     python benchmarks/run.py --cells CELLS --reviewed REVIEWED --fields FIELDS --weights WEIGHTS --work runs/benchmarks
-    python benchmarks/run.py --only smear_judging smear_counting --fields FIELDS
+    python benchmarks/run.py --only smear_judging count_fields --fields FIELDS
 
 CELLS holds labelled cells, REVIEWED is their second reading, FIELDS holds annotated photographs (`iml/`, `bbbc041/`,
 each with `annotations.json`) and WEIGHTS the partial ImageNet weights of `recipes.py`. What one script leaves for
@@ -73,7 +73,6 @@ EMBEDDED = "{work}/embedded"
 FINAL, FP32 = f"{EMBEDDED}/final", f"{EMBEDDED}/final/fp32.onnx"
 CROSSVAL, OUT_OF_FOLD = f"{EMBEDDED}/crossval", f"{EMBEDDED}/crossval/out_of_fold.csv"
 FINDERS = ("{work}/finders/fold-0.onnx", "{work}/finders/fold-1.onnx")
-JUDGED = "{work}/judged-cells.pkl"
 PATIENT_SPLIT = "{work}/recipes/patient.json"
 LABELLED = "--data {cells} --reviewed {reviewed}"
 
@@ -122,8 +121,9 @@ TARGETS = (
     # Smears.
     Target("smear_default_cut", OUT_OF_FOLD, (result("smear_default_cut"),), (OUT_OF_FOLD,)),
     Target("smear_finding", f"{{fields}} --finders {' '.join(FINDERS)}", (result("smear_finding"),), FINDERS),
-    Target("smear_judging", f"{{fields}} --cells {JUDGED}", (JUDGED, result("smear_judging"))),
-    Target("smear_counting", JUDGED, (result("smear_counting"),), (JUDGED,)),
+    Target("smear_judging", "{fields}", (result("smear_judging"),)),
+    Target("count_coverage", "", (result("count_coverage"),)),
+    Target("count_fields", "{fields}", (result("count_fields"),)),
     Target("smear_speed", "{fields}", (result("smear_speed"),)),
     Target("smear_robustness", "{fields}", (result("smear_robustness"),)),
     # The server.
@@ -163,7 +163,10 @@ TARGETS = (
         "write_smears",
         "",
         ("docs/smears.md",),
-        tuple(result(f"smear_{part}") for part in ("finding", "judging", "counting", "speed", "robustness")),
+        (
+            *(result(f"smear_{part}") for part in ("finding", "judging", "speed", "robustness")),
+            *map(result, ("count_coverage", "count_fields")),
+        ),
     ),
     Target("write_serving", "", ("docs/web.md",), tuple(result(f"serve_{part}") for part in ("load", "page", "fuzz"))),
 )

@@ -5,11 +5,12 @@ python benchmarks/write_smears.py
 
 from __future__ import annotations
 
+from statistics import mean, median
 from typing import Any
 
 from _common import DOCS, fill_figures, from_template, interval, read_result, with_range
 
-PARTS = ("finding", "judging", "counting", "speed", "robustness")
+PARTS = ("finding", "judging", "speed", "robustness")
 NAMES = {"iml": "IML (Arshad et al. 2021)", "bbbc041": "BBBC041 (Ljosa et al. 2012)"}
 Rows = list[tuple[object, ...]]
 
@@ -24,7 +25,12 @@ def main() -> None:
         held_back=[NAMES[name] for name, found in laboratories["finding"].items() if found["cross_fitted"]],
         judging_rows=judging(laboratories["judging"]),
         refused=sum(len(found["refused"]) for found in laboratories["judging"].values()),
-        counting_rows=counting(laboratories["counting"]),
+        coverage=(coverage := read_result("count_coverage")),
+        coverage_rows=coverage_over(coverage),
+        review_rows=by_review(coverage["site"]),
+        detection_rows=detection(coverage["detection"]),
+        fields=(fields := read_result("count_fields")),
+        fields_rows=annotated(fields["laboratories"]),
         speed_rows=speed(laboratories["speed"]),
         memory_by_fields=next(
             one["peak_memory_mb_by_fields"]
@@ -67,17 +73,74 @@ def judging(laboratories: dict[str, Any]) -> Rows:
     return rows
 
 
-def counting(laboratories: dict[str, Any]) -> Rows:
+def coverage_over(result: dict[str, Any]) -> Rows:
+    """Worst and mean over all cells of each part of the grid."""
+    named = {"site": "1, 3 or 10 slides reviewed", "clean review": "one slide reviewed, without a false alarm",
+             "no site": "no slide reviewed"}  # fmt: skip
     return [
-        ("laboratory", "fields", "parasitaemia", "smears", "covers the laboratory's", "covers the drawn fields'",
-         "no parasites: called none", "width, median", "limit of detection, median", "covers without a site"),
+        ("known of the laboratory", "cells of the grid", "95 % interval holds the truth: mean", "worst",
+         "no parasites, told from none: mean", "worst", "\"not more than\" holds: worst",
+         "width to an oracle's: median", "most", "at most half again"),
         *(
-            (NAMES[name], one["fields"], share(one["parasitaemia"], 2), one["smears"],
-             share(one["covers_the_laboratory"]), share(one["covers_the_drawn_fields"]), share(one["none_called_none"]),
-             share(one["median_width"], 2), share(one["median_detection_limit"], 2), share(one["covers_without_a_site"]))
-            for name, one in laboratories.items()
+            (named[name], one["cells"], share(one["mean_coverage"]), share(one["least_coverage"]),
+             share(one["mean_none_told"], 2), share(one["most_none_told"]), share(one["least_rules_out"]),
+             f"{one['median_width_to_oracle']:.2f}" if one["median_width_to_oracle"] else "",
+             f"{one['most_width_to_oracle']:.2f}" if one["median_width_to_oracle"] else "",
+             f"{share(one['within_half_again'], 0)} of cells" if one["median_width_to_oracle"] else "")
+            for name, one in result["worst"].items()
         ),
     ]  # fmt: skip
+
+
+def by_review(rows: list[dict[str, Any]]) -> Rows:
+    """By strata of score and by calls only, after each kind of review, over all cells of the grid that have it."""
+    table: Rows = [
+        ("review of the suspicious cells", "coverage: mean", "worst", "coverage by calls only: mean",
+         "width by strata to width by calls only: median"),
+    ]  # fmt: skip
+    for review in dict.fromkeys(row["review"] for row in rows):
+        some = [row for row in rows if row["review"] == review]
+        table.append(
+            (review, share(mean(row["coverage"] for row in some)), share(min(row["coverage"] for row in some)),
+             share(mean(row["coverage_of_calls"] for row in some)),
+             f"{median(row['width_to_calls'] for row in some):.2f}")
+        )  # fmt: skip
+    return table
+
+
+def detection(rows: list[dict[str, Any]]) -> Rows:
+    """Median stated limits by the slides that were reviewed, and how often smears at the limit are told."""
+    table: Rows = [
+        ("slides reviewed", "red cells", "by calls: median limit", "detected there: worst",
+         "by review: median limit", "detected there: worst"),
+    ]  # fmt: skip
+    for slides, cells in dict.fromkeys((row["slides"], row["red_cells"]) for row in rows):
+        entries: list[object] = [slides, cells]
+        for way in ("calls", "review"):
+            some = [row for row in rows if (row["slides"], row["red_cells"], row["way"]) == (slides, cells, way)]
+            entries += [share(median(row["median_limit"] for row in some), 2),
+                        share(min(row["detected"] for row in some if row["detected"] is not None))]  # fmt: skip
+        table.append(tuple(entries))
+    return table
+
+
+def annotated(laboratories: dict[str, Any]) -> Rows:
+    """Counts of annotated fields."""
+    table: Rows = [
+        ("laboratory", "rates", "looked at", "blocks", "interval holds the annotated count", "told from none",
+         "told from none without their parasites", "width, median", "mean difference (limits of agreement)",
+         "within a quarter"),
+    ]  # fmt: skip
+    for name, one in laboratories.items():
+        for row in one["summary"]:
+            low, high = row["limits_of_agreement"]
+            table.append(
+                (NAMES[name], row["rates"], row["review"], row["blocks"], row["covered"], row["told"],
+                 row["healthy_told"], share(row["median_width"]),
+                 f"{share(row['mean_difference'], sign=True)} ({share(low, sign=True)} to {share(high, sign=True)})",
+                 row["within_a_quarter"])
+            )  # fmt: skip
+    return table
 
 
 def speed(laboratories: dict[str, Any]) -> Rows:

@@ -69,8 +69,8 @@ def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = done.stdout.splitlines()
-    place = lines.index("smear_counting: python benchmarks/smear_counting.py WORK/judged-cells.pkl")
-    assert lines[place + 1] == "    after smear_judging"
+    place = lines.index("training_time: python benchmarks/training_time.py WORK/embedded/crossval/fold-1")
+    assert lines[place + 1] == "    after embedded_model"
     assert not (tmp_path / "work").exists()
 
 
@@ -78,7 +78,7 @@ def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
     ("arguments", "said"),
     [
         (["--only", "phone"], "phone needs --cells and --reviewed"),
-        (["--only", "smear_counting"], "judged-cells.pkl, which smear_judging makes"),
+        (["--only", "training_time"], "crossval, which embedded_model makes"),
         (["--cells", "nowhere"], "nowhere does not exist"),
         (["--only", "nothing"], "invalid choice: 'nothing'"),
     ],

@@ -157,7 +157,7 @@ def test_a_site_is_calibrated_and_used(smear, two_fields):
     assert "3 reviewed fields" in out
     status, out, _ = smear("fields", "--site", "site.json", "--output", "out")
     assert status == 0
-    assert "reviewed fields of this site" in out
+    assert "reviewed fields of this laboratory" in out
 
 
 def test_a_reviewed_smear_calibrates_too(smear, two_fields):
@@ -190,6 +190,7 @@ def test_many_smears_give_a_table_of_patients(smear, two_fields, tmp_path):
     table = rows("out/patients.csv")
     assert [row["patient"] for row in table] == ["anna", "ben"]
     assert all(float(row["parasitaemia_low"]) <= float(row["parasitaemia_high"]) for row in table)
+    assert all(row["parasitaemia"] == row["per_ul"] == row["told_by"] == "" for row in table)  # nobody has looked
     assert Path("out/anna/report.html").exists()
     assert out.count("red cell") >= 2
     status, _, _ = smear("patients", "--by-folder", "--output", "out", "--resume")
@@ -231,7 +232,7 @@ def test_wrong_use_ends_in_one_sentence(smear, two_fields, arguments, said):
 def test_what_a_count_may_not_mean_is_remarked(smear, two_fields):
     """Fields that the rates were measured on; few of them."""
     _, out, err = smear("calibrate", FIELDS / "annotations.json", "--output", "site.json")
-    assert "Cells of a field are alike" in out
+    assert "On another slide of ten fields: sensitivity" in out
     assert "parasites in 3 fields are few" in err
     _, _, err = smear(two_fields / "drawn_field_01.jpg", "--site", "site.json", "--output", "out2")
     assert "1 of these fields are among those that the site's rates were measured on" in err

@@ -17,7 +17,7 @@ from giemsa.smear import counting, sentences
 from giemsa.smear.overlays import draw_overlay
 from giemsa.smear.pipeline import count_fields
 from giemsa.smear.reading import SmearReader
-from giemsa.smear.report import render_report
+from giemsa.smear.report import basis_of, render_report
 from giemsa.smear.results import Smear
 from giemsa.smear.reviewed import labelled, read_reviewed
 from giemsa.smear.site import calibrate
@@ -76,6 +76,31 @@ def test_annotated_fields_calibrate_a_site(fields_folder, tiny_model, smear):
     assert again.summary.rates_measured
     assert again.summary.cut == site.cut
     assert "3 reviewed fields" in again.summary.rates
+    assert "no slide or patient is named" in again.summary.rates_lack
+
+
+def test_slides_are_judged_and_counted_apart(tmp_path, fields_folder, tiny_model):
+    annotations = json.loads((fields_folder / "annotations.json").read_text(encoding="utf-8"))
+    for number, entry in enumerate(annotations):
+        (tmp_path / entry["image"]).write_bytes((fields_folder / entry["image"]).read_bytes())
+        entry |= {"patient": "7", "slide": "ab"[number % 2]}
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    reader = SmearReader(tiny_model, threads=1)
+    fields = read_reviewed([tmp_path], reader)
+    assert {(f.patient, f.slide) for f in fields} == {("7", "a"), ("7", "b")}
+    site = calibrate(fields, model_sha256=reader.model.digest)
+    assert site.rates().slides == 2
+    assert site.lacks == ""
+
+
+def test_fields_of_two_laboratories_are_not_calibrated_together(tmp_path, fields_folder, tiny_model):
+    annotations = json.loads((fields_folder / "annotations.json").read_text(encoding="utf-8"))
+    for number, entry in enumerate(annotations):
+        (tmp_path / entry["image"]).write_bytes((fields_folder / entry["image"]).read_bytes())
+        entry["laboratory"] = f"L{number}"
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    with pytest.raises(DataError, match="fields of 3 laboratories"):
+        read_reviewed([tmp_path], SmearReader(tiny_model, threads=1))
 
 
 def test_only_infected_red_cells_are_infected_however_they_are_spelt(smear, tmp_path):
@@ -163,27 +188,103 @@ def test_a_field_of_another_kind_is_refused(tiny_model):
 # ---------------------------------------------------------------------------------------------------- what is said
 
 
-def summary_with(smear, **counted):
-    count = counting.count(**counted)
-    return replace(smear.summary, count=count)
+@pytest.fixture
+def site():
+    reviewed = [
+        counting.FieldCounts(f"{s}-{f}", str(s), "", (92, 4, 2, 1, 0, 0, 0), (0, 0, 0, 0, 1, 1, 0))
+        for s in range(6)
+        for f in range(5)
+    ]
+    return counting.measured_rates(reviewed)
 
 
-def test_no_parasite_is_never_called_negative(smear):
-    none = summary_with(smear, red_cells=4812, called=0, rates=counting.assumed_rates())
-    text = " ".join(sentences.sentences(none))
-    assert text.startswith(
-        "No parasite found in 4,812 red cells of 3 fields; this rules out a parasitaemia of more than"
+def summary_with(smear, cells, confirmed=(0,) * 7, rejected=(0,) * 7, rates=None, **counted):
+    rates = rates or counting.assumed_rates()
+    count = counting.count(counting.Evidence(3, cells, confirmed, rejected), rates, **counted)
+    return replace(smear.summary, count=count, rates=rates.source, rates_measured=rates.measured,
+                   slides_reviewed=rates.slides)  # fmt: skip
+
+
+CALLED = (900, 66, 10, 5, 3, 3, 2)
+
+
+def test_what_was_seen_comes_first(smear):
+    said = sentences.sentences(summary_with(smear, CALLED))
+    assert said[0] == "23 suspicious cells in 989 red cells of 3 fields: look at them."
+    assert sentences.sentences(summary_with(smear, (60, 3, 1, 0, 0, 0, 0)))[0].endswith("of 3 fields: look at it.")
+
+
+@pytest.mark.parametrize("cells", [(960, 29, 0, 0, 0, 0, 0), CALLED, (300, 30, 100, 100, 200, 200, 70)])
+def test_without_a_site_and_a_review_nothing_is_told_and_nothing_estimated(smear, cells):
+    said = sentences.sentences(summary_with(smear, cells))
+    assert not any("about" in s or "interval)" in s or "told from none" in s for s in said[:3])
+    assert said[1].startswith("Calls alone tell next to nothing here")
+    assert "by calls" not in said[3]
+
+
+def test_no_sentence_is_an_all_clear(smear, site):
+    rejected = (0, 0, 10, 5, 3, 3, 2)
+    for summary in (
+        summary_with(smear, (960, 29, 0, 0, 0, 0, 0)),
+        summary_with(smear, CALLED, rejected=rejected),
+        summary_with(smear, CALLED, rejected=rejected, rates=site),
+        summary_with(smear, (960, 29, 0, 0, 0, 0, 0), rates=site),
+    ):
+        said = sentences.sentences(summary)
+        assert said[0].endswith("This is no all-clear.")
+        assert not re.search("negative|healthy smear|no malaria|uninfected", " ".join(said).lower())
+        assert "not more than" in said[1].lower() or "up to" in said[1]
+
+
+def test_all_that_was_looked_at_has_its_own_sentence(smear, site):
+    said = sentences.sentences(summary_with(smear, CALLED, (0, 0, 0, 0, 1, 3, 2), (0, 0, 10, 5, 2, 0, 0), rates=site))
+    assert said[0] == (
+        "All 23 suspicious cells were looked at: 6 parasitized cells confirmed in 989 red cells of 3 fields."
     )
-    assert "negative" not in text.lower()
-    assert "the interval is wide for that reason" in text
-    assert "assumed, since it was not given" in text
+    assert re.match(r"The parasitaemia is [\d.]+ % to [\d.]+ % \(95 % interval\), about [\d.]+ %", said[1])
 
 
-def test_a_count_comes_with_its_interval(smear):
-    some = summary_with(smear, red_cells=4812, called=900, rates=counting.assumed_rates(), red_cells_per_ul=4.1e6)
-    said = sentences.sentences(some)
-    assert re.match(r"Parasitaemia \d+ % \(95 % interval [\d.]+ % to \d+ %\): 900 cells called", said[0])
-    assert any("4,100,000 red cells per microlitre, as given" in s for s in said)
+def test_one_confirmed_cell_of_many_is_for_a_second_reader(smear, site):
+    said = sentences.sentences(summary_with(smear, CALLED, (0, 0, 0, 0, 0, 0, 1), (0, 0, 10, 5, 3, 3, 1), rates=site))
+    assert "1 confirmed cell may be a reader's error, so let a second person look" in said[1]
+
+
+def test_cells_left_to_look_at_are_named(smear):
+    said = sentences.sentences(summary_with(smear, CALLED, (0, 0, 0, 0, 0, 2, 2), (0, 0, 0, 0, 0, 1, 0)))
+    assert (
+        said[0]
+        == "4 parasitized cells confirmed so far in 989 red cells of 3 fields; 18 suspicious cells left to look at."
+    )
+
+
+def test_the_limit_of_detection_has_its_floor_and_what_review_would_do(smear, site):
+    limits = next(s for s in sentences.sentences(summary_with(smear, CALLED, rates=site)) if s.startswith("Limit of"))
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", limits.partition("by calls")[2])]
+    calls, calls_floor, review, review_floor = shares
+    assert calls >= calls_floor > review > review_floor
+
+
+def test_fields_missing_to_two_thousand_cells_are_named(smear):
+    said = " ".join(sentences.sentences(summary_with(smear, CALLED)))
+    assert "At least 2,000 red cells" in said or "at least 2,000 red cells" in said
+    assert "some 4 fields like these are missing" in said
+    enough = " ".join(sentences.sentences(summary_with(smear, (2900, 66, 10, 5, 3, 3, 2))))
+    assert "2,000 red cells" not in enough
+
+
+def test_a_red_cell_count_says_where_it_comes_from(smear):
+    said = sentences.sentences(summary_with(smear, CALLED, red_cells_per_ul=4.1e6))
+    assert "4,100,000 red cells per microlitre, as given" in said[2]
+    assert "assumed" in sentences.sentences(summary_with(smear, CALLED))[2]
+
+
+def test_few_reviewed_slides_are_said_to_be_few(smear, site):
+    few = summary_with(smear, CALLED, rates=replace(site, slides=2))
+    assert any(
+        "with 2 slides reviewed it is hardly known how much slides differ" in s for s in sentences.sentences(few)
+    )
+    many = summary_with(smear, CALLED, rates=site)
+    assert not any("hardly known" in s for s in sentences.sentences(many))
 
 
 @pytest.mark.parametrize(("share", "said"), [(0, "0.0 %"), (0.000123, "0.012 %"), (0.0456, "4.6 %"), (0.2, "20 %")])
@@ -215,11 +316,11 @@ def test_the_report_is_one_file_that_fetches_nothing(smear):
 
 def test_the_report_carries_what_its_count_needs(smear):
     data = json.loads(re.search(r'id="data">(.*?)</script>', render_report(smear), re.DOTALL)[1])
-    rates = counting.assumed_rates()
-    assert data["red_cells"] == smear.summary.count.red_cells
-    assert data["sensitivity"] == rates.sensitivity.tolist()
-    called = sum(c["relative_logit"] >= data["cut"] for c in data["cells"])
-    assert called + data["called_elsewhere"] == smear.summary.count.called
+    count = smear.summary.count
+    assert np.sum(list(data["fields"].values())) == count.red_cells
+    assert np.sum([strata[2:] for strata in data["fields"].values()]) == count.called
+    assert data["edges"][1] == data["cut"] == smear.summary.cut
+    assert data["basis"] == json.loads(json.dumps(basis_of(count, counting.assumed_rates())))
     logits = [c["relative_logit"] for c in data["cells"]]
     assert logits == sorted(logits, reverse=True)
 

@@ -607,7 +607,8 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     read_smear(page, [*sorted(FIELDS.glob("*.jpg")), broken], 4)
     headline = page.locator("#smear-live #headline")
     expect(headline).to_contain_text("red cells of 3 fields")
-    expect(headline).to_contain_text("95 %")
+    meaning = page.locator("#smear-live #meaning")
+    expect(meaning).to_contain_text("95 %")
     before = headline.inner_text()
     expect(page.locator("#smear-live .left-out")).to_contain_text("broken.jpg")
     numbers = [float(text) for text in page.locator("#smear-live .cell b").all_text_contents()]
@@ -623,8 +624,12 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     page.locator("#smear-live details.field summary").first.click()
     page.locator("#smear-live details.field").first.locator("rect.uninfected").first.click()
     expect(page.locator("#smear-live #progress")).to_contain_text("2 confirmed, 1 rejected")
+    page.keyboard.press("n")
+    expect(page.locator("#smear-live .cell.current")).to_be_focused()
+    expect(page.locator("#smear-live .cell.current .decision")).to_have_text("")
     page.locator("#smear-live .complete").first.check()
-    after = headline.inner_text()
+    after, understood = headline.inner_text(), meaning.inner_text()
+    per_ul = page.locator("#smear-live #per-ul").inner_text()
     assert after != before
     decisions = tmp_path / "decisions.json"
     saved(page, lambda: page.keyboard.press("s")).save_as(decisions)
@@ -636,7 +641,10 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     monkeypatch.chdir(tmp_path)
     asked = ["smear", str(FIELDS), "--output", "out", "--threads", "1", "--decisions", str(decisions)]
     assert giemsa.cli.main(asked) == 0
-    assert after in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert after in said
+    assert understood in said
+    assert per_ul in said
     assert len(json.loads(decisions.read_text())["complete_fields"]) == 1
 
 

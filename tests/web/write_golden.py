@@ -14,14 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from giemsa.smear.counting import Rates, count
 from giemsa.stats import metrics
 from giemsa.tables import COLUMNS, rows_as_csv
 from giemsa.verdicts import Verdict
 
 PATH = Path(__file__).with_name("golden.json")
-COUNTS = [(500, 0, 0, 0), (500, 12, 0, 0), (500, 12, 3, 2), (500, 12, 0, 12), (4_000, 40, 5, 10), (60, 20, 20, 0)]
-EFFECTS = (1.0, 2.5)
 TABLES = [(95, 5, 3, 897), (10, 0, 0, 10), (1, 99, 50, 50)]
 PREVALENCES = (0.5, 0.03, 0.0001)
 NAMES = [
@@ -44,33 +41,10 @@ NAMES = [
 def computed() -> dict[str, Any]:
     """What Python makes of the same inputs."""
     return {
-        "count": [_count(*numbers, effect) for numbers in COUNTS for effect in EFFECTS],
         "rates": [_rates(*table) for table in TABLES],
         "predictive_values": [_predictive(*table, share) for table in TABLES for share in PREVALENCES],
         "csv": _csv(),
     }
-
-
-def _count(red_cells: int, called: int, confirmed: int, rejected: int, effect: float) -> dict[str, Any]:
-    sensitivity = np.linspace(0.4, 0.95, 9)
-    false_alarms = np.geomspace(0.0005, 0.02, 9)[::-1].copy()
-    result = count(
-        red_cells,
-        called,
-        Rates(sensitivity, false_alarms, effect, "given", True),
-        confirmed=confirmed,
-        rejected=rejected,
-    )
-    data = {"red_cells": red_cells, "design_effect": effect, "sensitivity": sensitivity.tolist(),
-            "false_alarms": false_alarms.tolist()}  # fmt: skip
-    interval = result.parasitaemia
-    return {
-        "data": data, "called": called, "confirmed": confirmed, "rejected": rejected,
-        "expected": {
-            "called": result.called, "value": interval.value, "low": interval.low, "high": interval.high,
-            "told": result.told_from_none, "rulesOut": result.rules_out, "limit": result.detection_limit,
-        },
-    }  # fmt: skip
 
 
 def _cells(tp: int, fn: int, fp: int, tn: int) -> tuple[np.ndarray, np.ndarray]:

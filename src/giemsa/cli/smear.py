@@ -189,8 +189,9 @@ def _count(
             decisions = decisions.named_as(names)
             _check_decisions(folder, decisions, args.decisions)
         _remark(names, site, args, earlier)
-        confirmed = decisions.cells if decisions is not None else {}
-        basis = Basis(reader.model, site, patient, args.red_cells_per_ul, confirmed, args.command_line)
+        decided = decisions.cells if decisions is not None else {}
+        complete = decisions.complete_fields if decisions is not None else frozenset()
+        basis = Basis(reader.model, site, patient, args.red_cells_per_ul, decided, args.command_line, complete)
         return folder.finish(basis, overlays=not args.no_overlays)
 
 
@@ -293,16 +294,18 @@ def _calibrate(args: argparse.Namespace) -> int:
     else:
         rates = site.rates()
         print(f"Cells are called parasitized from {site.cut:g} spreads above the healthy ones' middle; {rates.source}.")
-        low, high = (100 * share for share in rates.sensitivity_interval)
-        few, many = (100 * share for share in rates.false_alarms_interval)
+        _, low, high = (100 * share for share in rates.sensitivity_interval)
+        _, few, many = (100 * share for share in rates.false_alarms_interval)
         print(
-            f"Sensitivity {low:.0f} to {high:.0f} %, false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %). "
-            f"Cells of a field are alike: they count {rates.design_effect:.1f} times fewer than they are."
+            f"On another slide of ten fields: sensitivity {low:.0f} to {high:.0f} %, "
+            f"false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %)."
         )
+        if site.lacks:
+            note(site.lacks)
         parasites = sum(field.true_positives + field.false_negatives for field in site.fields)
         if parasites < ENOUGH_PARASITES or len(site.fields) < ENOUGH_FIELDS:
             note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
-                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more")  # fmt: skip
+                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more, of several slides")  # fmt: skip
         print(f"Written: {args.output}.", file=sys.stderr)
     return 0
 
@@ -339,7 +342,7 @@ def _check_decisions(folder: SmearFolder, decisions: Decisions, path: str) -> No
 
 def _report(args: argparse.Namespace, summary: SmearSummary, *, brief: bool = False) -> None:
     """Print the count and what it means."""
-    from giemsa.smear.sentences import headline, sentences
+    from giemsa.smear.sentences import sentences
     from giemsa.smear.store import summary_as_json
 
     if args.json:
@@ -348,7 +351,7 @@ def _report(args: argparse.Namespace, summary: SmearSummary, *, brief: bool = Fa
         print(json.dumps(json.loads(summary_as_json(summary)), ensure_ascii=False))
         return
     if brief:
-        print(f"{summary.patient}: {headline(summary)}")
+        print(f"{summary.patient}: {' '.join(sentences(summary)[:2])}")
         return
     from giemsa.verdicts import DISCLAIMER
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COLUMNS: Final = (
     "patient", "fields", "fields_counted", "red_cells", "called", "parasitaemia", "parasitaemia_low",
     "parasitaemia_high", "told_from_none", "rules_out", "detection_limit", "per_ul", "per_ul_low", "per_ul_high",
+    "confirmed", "rejected", "to_look_at", "told_by",
 )  # fmt: skip
 HEADER: Final = ",".join(COLUMNS) + "\n"
 TABLE: Final = "patients.csv"
@@ -70,16 +71,21 @@ def by_folder(sources: Sequence[Source]) -> list[Photographs]:
 
 
 def patient_row(summary: SmearSummary) -> str:
-    """A smear's row as CSV; shares from 0 to 1, empty where nothing could be counted."""
+    """A smear's row as CSV; shares from 0 to 1, empty where nothing could be counted.
+
+    `parasitaemia` and `per_ul`, the estimates, are empty where the smear is not told from none.
+    """
     count = summary.count
     row: list[object] = [summary.patient, summary.fields, summary.fields_counted]
     if count is None:
         row += [0] + [""] * (len(COLUMNS) - 4)
     else:
         share, per_ul = count.parasitaemia, count.per_ul
-        row += [count.red_cells, count.called, share.value, share.low, share.high]
-        row += [str(count.told_from_none).lower(), count.rules_out, count.detection_limit]
-        row += [round(per_ul.value), round(per_ul.low), round(per_ul.high)]
+        told = count.told_from_none
+        row += [count.red_cells, count.called, share.value if told else "", share.low, share.high]
+        row += [str(told).lower(), count.rules_out, count.detection_limit]
+        row += [round(per_ul.value) if told else "", round(per_ul.low), round(per_ul.high)]
+        row += [count.confirmed, count.rejected, count.to_look_at, count.told_by]
     text = StringIO()
     GuardedWriter(text).writerow(row)
     return text.getvalue()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from giemsa.model import Model
-    from giemsa.smear.decisions import Key
+    from giemsa.smear.decisions import Decisions, Key
     from giemsa.smear.results import Decision
     from giemsa.smear.site import Site
 
@@ -42,7 +42,7 @@ def read_smear(
     patient: str = "",
     model: Model | str | os.PathLike[str] | None = None,
     site: Site | str | os.PathLike[str] | None = None,
-    decisions: Mapping[Key, Decision] | None = None,
+    decisions: Decisions | Mapping[Key, Decision] | None = None,
     cell_diameter_px: float | None = None,
     red_cells_per_ul: float | None = None,
     threads: int | None = None,
@@ -60,8 +60,8 @@ def read_smear(
         None means the embedded model.
     site : Site or path, optional
         This laboratory's rates, of `giemsa smear calibrate`.
-    decisions : mapping, optional
-        From a cell's key to `confirmed` or `rejected`.
+    decisions : Decisions or mapping, optional
+        From a cell's key to `confirmed` or `rejected`; `read_decisions` knows of complete fields too.
     cell_diameter_px : float, optional
         None means that each field's is estimated.
     red_cells_per_ul : float, optional
@@ -74,12 +74,22 @@ def read_smear(
     Smear
         Frozen and typed. All fields are held; `SmearReader.read_fields` streams.
     """
+    from giemsa.smear.decisions import Decisions
     from giemsa.smear.site import Site, read_site
 
     reader = SmearReader(model, cell_diameter_px=cell_diameter_px, threads=threads)
     if site is not None and not isinstance(site, Site):
         site = read_site(site, model_sha256=reader.model.digest)
-    basis = Basis(reader.model, site, patient, red_cells_per_ul, decisions or {})
+    if not isinstance(decisions, Decisions):
+        decisions = Decisions(dict(decisions or {}))
+    basis = Basis(
+        reader.model,
+        site,
+        patient,
+        red_cells_per_ul,
+        decisions.cells,
+        complete_fields=decisions.complete_fields,
+    )
     judged: list[JudgedField] = []
     summary = count_fields(list(reader.read_fields(_opened(pictures))), basis, judged.append)
     return Smear(summary, tuple(judged))
@@ -110,7 +120,7 @@ def count_fields(
     """
     slide = slide if slide is not None else slide_of(fields)
     tally = Tally(basis, slide)
-    for judged in judge_fields(fields, slide, basis.cut, basis.decisions):
+    for judged in judge_fields(fields, slide, basis.cut, basis.decisions, basis.complete_fields):
         for take in (tally.add, *takers):
             take(judged)
     return tally.summary()
@@ -130,7 +140,11 @@ def slide_of(fields: Iterable[ReadField]) -> Slide | None:
 
 
 def judge_fields(
-    fields: Iterable[ReadField], slide: Slide | None, cut: float, decisions: Mapping[Key, Decision]
+    fields: Iterable[ReadField],
+    slide: Slide | None,
+    cut: float,
+    decisions: Mapping[Key, Decision],
+    complete_fields: frozenset[str] = frozenset(),
 ) -> Iterator[JudgedField]:
     """Each field with its cells judged against their slide; a refused field stays without.
 
@@ -144,6 +158,8 @@ def judge_fields(
         `parasitized` means a relative logit of at least this.
     decisions : mapping
         From a cell's key to what a person decided.
+    complete_fields : frozenset of str
+        Fields in which a person has looked at every cell: none but the confirmed ones is parasitized.
     """
     for read in fields:
         if read.refusal or slide is None or not read.cells:
@@ -151,7 +167,8 @@ def judge_fields(
             continue
         own = judging.own_reference([cell.logit for cell in read.cells])
         against = judging.reference(own, len(read.cells), (slide.centre, slide.spread))
-        yield JudgedField(read, tuple(_judged(read.field, c, against, cut, decisions) for c in read.cells), against)
+        least = np.inf if read.field in complete_fields else cut
+        yield JudgedField(read, tuple(_judged(read.field, c, against, least, decisions) for c in read.cells), against)
 
 
 def _judged(name: str, cell: ReadCell, against: Reference, cut: float, decisions: Mapping[Key, Decision]) -> JudgedCell:

@@ -1,7 +1,7 @@
 """The report of a smear: one self-contained page, in which a person confirms or rejects suspicious cells.
 
 The count with its error stands first and follows the decisions: `report.js` computes what `counting` computes, from the
-same draws. Nothing is fetched, and nothing leaves the page but the file of decisions that a person saves.
+same rates. Nothing is fetched, and nothing leaves the page but the file of decisions that a person saves.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from giemsa.render.templates import render
-from giemsa.smear import sentences
+from giemsa.smear import counting, sentences
 from giemsa.smear.finding import RED_CELL_UM
 from giemsa.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from giemsa.smear.counting import Rates
     from giemsa.smear.results import JudgedCell, JudgedField, Smear, SmearSummary
 
 CELLS_SHOWN: Final = 400
@@ -53,6 +52,8 @@ class ReportBuilder:
     def __init__(self, cut: float) -> None:
         self.cut = cut
         self._cells: list[tuple[float, int, JudgedCell, bytes]] = []
+        self._decided: list[JudgedCell] = []
+        self._strata: dict[str, counting.Counts] = {}
         self._fields: list[tuple[float, int, JudgedField]] = []
         self._rows: list[_Row] = []
         self._added = 0
@@ -61,16 +62,23 @@ class ReportBuilder:
         """Take one more field."""
         thumbnails = {t.cell: t.jpeg for t in judged.read.thumbnails}
         for index, cell in enumerate(judged.cells):
+            if cell.decision is not None:
+                self._decided.append(cell)
             if index in thumbnails or cell.decision is not None:
                 self._added += 1
                 entry = (cell.relative_logit, -self._added, cell, thumbnails.get(index, b""))
                 _keep(self._cells, entry, CELLS_SHOWN)
+        if judged.reference is not None:
+            stratum = counting.stratum_of([cell.relative_logit for cell in judged.cells], self.cut)
+            self._strata[judged.read.field] = counting.by_stratum(stratum)
         self._rows.append(_row(judged))
         if judged.read.picture:
             worst = max((c.relative_logit for c in judged.cells), default=-1e9)
             _keep(self._fields, (worst, -len(self._rows), judged), FIELDS_SHOWN)
 
-    def render(self, summary: SmearSummary, rates: Rates) -> str:
+    def render(
+        self, summary: SmearSummary, rates: counting.Rates, complete_fields: frozenset[str] = frozenset()
+    ) -> str:
         """The page.
 
         Parameters
@@ -79,19 +87,21 @@ class ReportBuilder:
             Of these fields.
         rates : Rates
             What its count is based on.
+        complete_fields : frozenset of str
+            Fields in which a person has looked at every cell.
         """
         suspicious = [(cell, jpeg) for _, _, cell, jpeg in sorted(self._cells, reverse=True)]
+        shown_keys = {cell.key for cell, _ in suspicious}
         data = {
             "patient": summary.patient,
             "model_sha256": summary.model_sha256,
-            "red_cells": summary.count.red_cells if summary.count else 0,
-            "fields_counted": summary.fields_counted,
-            "called_elsewhere": _called_elsewhere(summary, [cell for cell, _ in suspicious], self.cut),
             "cut": self.cut,
-            "sensitivity": rates.sensitivity.tolist(),
-            "false_alarms": rates.false_alarms.tolist(),
-            "design_effect": rates.design_effect,
+            "edges": (self.cut * np.array(counting.EDGES)).tolist(),
+            "fields": self._strata,
+            "basis": basis_of(summary.count, rates) if summary.count else None,
             "cells": [_cell_data(cell) for cell, _ in suspicious],
+            "extra": [_cell_data(cell) for cell in self._decided if cell.key not in shown_keys],
+            "complete_fields": sorted(complete_fields & self._strata.keys()),
         }
         return render(
             "smear_report.html.j2",
@@ -113,7 +123,7 @@ class ReportBuilder:
         )
 
 
-def render_report(smear: Smear, rates: Rates | None = None) -> str:
+def render_report(smear: Smear, rates: counting.Rates | None = None) -> str:
     """The report of a smear that is held in memory, as one HTML page.
 
     Parameters
@@ -123,12 +133,10 @@ def render_report(smear: Smear, rates: Rates | None = None) -> str:
     rates : Rates, optional
         What its count is based on: `Site.rates()`; None means that the smear was read without a site.
     """
-    from giemsa.smear.counting import assumed_rates
-
     builder = ReportBuilder(smear.summary.cut)
     for judged in smear.fields:
         builder.add(judged)
-    return builder.render(smear.summary, rates or assumed_rates())
+    return builder.render(smear.summary, rates or counting.assumed_rates())
 
 
 def _keep(heap: list[Any], entry: tuple[Any, ...], most: int) -> None:
@@ -138,12 +146,24 @@ def _keep(heap: list[Any], entry: tuple[Any, ...], most: int) -> None:
         heapq.heappushpop(heap, entry)
 
 
-def _called_elsewhere(summary: SmearSummary, shown: Sequence[JudgedCell], cut: float) -> int:
-    """Called cells that the page does not show."""
-    if summary.count is None:
-        return 0
-    called = summary.count.called + summary.count.rejected
-    return called - sum(c.relative_logit >= cut or c.decision == "confirmed" for c in shown)
+def basis_of(
+    count: counting.Count, rates: counting.Rates, reader: counting.Reader = counting.ASSUMED_READER
+) -> dict[str, Any]:
+    """All that `report.js` needs to count a smear again, apart from its cells."""
+    known = rates.for_smear(count.fields)
+    return {
+        "known": {
+            "sensitivity": known.sensitivity.tolist(),
+            "false_alarms": known.false_alarms.tolist(),
+            "infected": known.infected,
+            "healthy": known.healthy,
+            "missed": known.missed,
+        },
+        "reader": {"false_confirmations": reader.false_confirmations, "misses": reader.misses, "bulk": reader.bulk},
+        "critical": count.detection.critical,
+        "red_cells_per_ul": None if count.red_cells_per_ul_assumed else count.red_cells_per_ul,
+        "measured": rates.measured,
+    }
 
 
 def _cell_data(cell: JudgedCell) -> dict[str, Any]:

@@ -234,10 +234,16 @@ class SmearSummary:
         How many cells these come from.
     rates : str
         Where the rates of right and wrong calls come from.
-    sensitivity, false_alarms : float
-        Their means.
-    design_effect : float
-        By how much counts are divided, since cells of one field are not independent.
+    rates_measured : bool
+        Whether slides of this laboratory were reviewed.
+    rates_lack : str
+        What the site's file does not tell; empty where nothing is missing or no site is given.
+    slides_reviewed : int
+        How many slides they come from; 0 where they are assumed.
+    sensitivity, false_alarms : tuple of float
+        On another slide of this laboratory: median and 95 % limits. Of infected cells found and called; of healthy ones.
+    called_per_field : tuple of float
+        Least, median and most cells that the classifier called in a counted field.
     model, model_sha256, giemsa, command : str
         What was used.
     """
@@ -257,9 +263,11 @@ class SmearSummary:
     reference_cells: int
     rates: str
     rates_measured: bool
-    sensitivity: float
-    false_alarms: float
-    design_effect: float
+    rates_lack: str
+    slides_reviewed: int
+    sensitivity: tuple[float, float, float]
+    false_alarms: tuple[float, float, float]
+    called_per_field: tuple[float, float, float]
     model: str
     model_sha256: str
     giemsa: str

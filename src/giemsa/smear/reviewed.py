@@ -3,11 +3,15 @@
 - Annotated fields (`giemsa.formats.boxed_fields`), every infected cell of which is boxed. A found cell that no infected
   box covers is healthy; boxes of white cells, platelets, artefacts and what the reader found difficult are passed over.
 - The output folder of a smear with a `decisions.json` in it: the fields that it names as complete.
+
+Each slide is judged against its own healthy cells. In annotations fields name their slide or patient; those of a file
+that name neither are one slide, and so is an output folder.
 """
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -60,7 +64,9 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
     return fields
 
 
-def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> LabelledField:
+def labelled(
+    judged: JudgedField, objects: Sequence[LabelledObject], *, slide: str = "", patient: str = ""
+) -> LabelledField:
     """Match a field's cells with what people labelled in it.
 
     Parameters
@@ -69,6 +75,8 @@ def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> Labelled
         The field.
     objects : sequence of LabelledObject
         Boxes; those of anything but red cells are passed over.
+    slide, patient : str
+        Where the field comes from; empty where that is not known.
     """
     boxes = np.array([[c.x0, c.y0, c.x1, c.y1] for c in judged.cells], float).reshape(-1, 4)
     kept = [one for one in objects if one.kind in ("healthy", "infected")]
@@ -86,6 +94,8 @@ def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> Labelled
         infected,
         missed_infected=int((sick & ~found & whole).sum()),
         missed_healthy=int((~sick & ~found & whole).sum()),
+        slide=slide,
+        patient=patient,
     )
 
 
@@ -144,10 +154,21 @@ def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
             )
         if not (path.parent / name).is_file():
             raise DataError(f"{path} names the photograph {name}, which is not beside it")
-    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in annotations)))
-    for field, judged in zip(annotations.values(), judge_fields(reads, slide_of(reads), np.inf, {}), strict=True):
-        if not judged.read.refusal:
-            yield labelled(judged, field.objects)
+    laboratories = sorted({field.laboratory for field in annotations.values() if field.laboratory})
+    if len(laboratories) > 1:
+        raise DataError(
+            f"{path} has fields of {len(laboratories)} laboratories ({', '.join(laboratories)}); rates of one do not hold in "
+            "another, so calibrate each on its own fields"
+        )
+    reads = map(_lighter, reader.read_fields(path.parent / name for name in annotations))
+    slides: dict[tuple[str, str], list[tuple[ReadField, Sequence[LabelledObject]]]] = defaultdict(list)
+    for field, read in zip(annotations.values(), reads, strict=True):
+        slides[field.patient or "", field.slide or ""].append((read, field.objects))
+    for (patient, slide), fields in slides.items():
+        own = [read for read, _ in fields]
+        for judged, (_, objects) in zip(judge_fields(own, slide_of(own), np.inf, {}), fields, strict=True):
+            if not judged.read.refusal:
+                yield labelled(judged, objects, slide=slide, patient=patient)
 
 
 def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
@@ -161,12 +182,15 @@ def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
     if smear.header().get("model_sha256") != reader.model.digest:
         raise DataError(f"the smear {folder} was read with another model than {reader.model.path}; read it again")
     decisions = decisions.named_as(smear.names())
+    patient = smear.patient()
     for judged in judge_fields(smear, slide_of(smear), np.inf, decisions.cells):
         if judged.read.field in decisions.complete_fields and not judged.read.refusal:
             yield LabelledField(
                 judged.read.field,
                 np.array([c.relative_logit for c in judged.cells], float),
                 np.array([c.decision == "confirmed" for c in judged.cells], bool),
+                slide=folder.resolve().name,
+                patient=patient,
             )
 
 

@@ -129,6 +129,13 @@ class SmearFolder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
+    def patient(self) -> str:
+        """Whose smear stands here; empty where that is not said."""
+        try:
+            return str(json.loads((self.folder / _SUMMARY).read_text(encoding="utf-8"))["patient"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
+
     def header(self) -> dict[str, Any]:
         """What the fields here were read with; empty where that cannot be read."""
         try:
@@ -231,7 +238,7 @@ class SmearFolder:
             takers = (report.add, write_rows) if drawn is None else (report.add, write_rows, drawn)
             summary = count_fields(_WithPictures(self), basis, *takers, slide=slide_of(self))
         write_file(self.folder / _SUMMARY, summary_as_json(summary))
-        write_file(self.folder / _REPORT, report.render(summary, basis.rates()))
+        write_file(self.folder / _REPORT, report.render(summary, basis.rates(), basis.complete_fields))
         return summary
 
     def _draw_overlays(self) -> Callable[[JudgedField], None]:

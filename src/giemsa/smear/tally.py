@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from giemsa.smear import counting, judging
 from giemsa.smear.finding import RED_CELL_UM
 from giemsa.smear.results import SmearSummary
@@ -41,6 +43,8 @@ class Basis:
         From a cell's key to what a person decided.
     command : str
         How the count was asked for.
+    complete_fields : frozenset of str
+        Fields in which a person has looked at every cell: those not confirmed are healthy.
     """
 
     model: Model
@@ -49,6 +53,7 @@ class Basis:
     red_cells_per_ul: float | None = None
     decisions: Mapping[Key, Decision] = field(default_factory=dict)
     command: str = ""
+    complete_fields: frozenset[str] = frozenset()
 
     @property
     def cut(self) -> float:
@@ -77,10 +82,7 @@ class Tally:
     fields: int = 0
     counted: int = 0
     cells_cut: int = 0
-    red_cells: int = 0
-    called: int = 0
-    confirmed: int = 0
-    rejected: int = 0
+    strata: list[counting.Evidence] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     other_scale: list[tuple[str, float]] = field(default_factory=list)
 
@@ -92,13 +94,9 @@ class Tally:
             return
         self.counted += 1
         self.cells_cut += judged.read.cut
-        self.red_cells += len(judged.cells)
-        for cell in judged.cells:
-            # A cell below the cut that a person confirmed counts as called: it is known to be parasitized.
-            called = cell.relative_logit >= self.basis.cut or cell.decision == "confirmed"
-            self.called += called
-            self.confirmed += cell.decision == "confirmed"
-            self.rejected += called and cell.decision == "rejected"
+        self.strata.append(
+            evidence_of_field(judged, self.basis.cut, complete=judged.read.field in self.basis.complete_fields)
+        )
         ratio = judged.read.cell_diameter_px / self.slide.diameter_px if self.slide else 1.0
         if not 1 / OTHER_SCALE <= ratio <= OTHER_SCALE:
             self.other_scale.append((judged.read.field, judged.read.cell_diameter_px))
@@ -108,16 +106,11 @@ class Tally:
         from giemsa import __version__
 
         basis, slide, rates = self.basis, self.slide, self.basis.rates()
-        count = None
-        if self.red_cells:
-            count = counting.count(
-                self.red_cells,
-                self.called,
-                rates,
-                confirmed=self.confirmed,
-                rejected=self.rejected,
-                red_cells_per_ul=basis.red_cells_per_ul,
-            )
+        count, called = None, np.zeros(1)
+        if self.strata:
+            evidence = counting.whole_smear(self.strata)
+            count = counting.count(evidence, rates, red_cells_per_ul=basis.red_cells_per_ul)
+            called = np.array([one.called for one in self.strata], float)
         diameter = slide.diameter_px if slide else 0.0
         return SmearSummary(
             patient=basis.patient,
@@ -135,11 +128,31 @@ class Tally:
             reference_cells=slide.cells if slide else 0,
             rates=rates.source,
             rates_measured=rates.measured,
-            sensitivity=rates.mean_sensitivity,
-            false_alarms=rates.mean_false_alarms,
-            design_effect=rates.design_effect,
+            rates_lack=basis.site.lacks if basis.site is not None else "",
+            slides_reviewed=rates.slides,
+            sensitivity=rates.sensitivity_interval,
+            false_alarms=rates.false_alarms_interval,
+            called_per_field=(float(called.min()), float(np.median(called)), float(called.max())),
             model=basis.model.card.name,
             model_sha256=basis.model.digest,
             giemsa=__version__,
             command=basis.command,
         )
+
+
+def evidence_of_field(judged: JudgedField, cut: float, *, complete: bool) -> counting.Evidence:
+    """What one field shows, by stratum of score.
+
+    Parameters
+    ----------
+    judged : JudgedField
+        The field; it has cells.
+    cut : float
+        `parasitized` means a relative logit of at least this.
+    complete : bool
+        Whether a person has looked at every cell, so that those not confirmed are healthy.
+    """
+    confirmed = np.array([cell.decision == "confirmed" for cell in judged.cells])
+    rejected = ~confirmed if complete else np.array([cell.decision == "rejected" for cell in judged.cells])
+    stratum = counting.stratum_of([cell.relative_logit for cell in judged.cells], cut)
+    return counting.evidence_of(1, stratum, confirmed, rejected, np.full(len(stratum), complete))

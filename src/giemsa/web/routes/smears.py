@@ -96,7 +96,8 @@ _BODY: Final = multipart(
 )
 EXAMPLE: Final = {
     "sentences": [
-        "Parasitaemia 2.4 % (95 % interval 0.61 % to 5.5 %): 6 cells called parasitized in 187 red cells of 3 fields."
+        "6 suspicious cells in 187 red cells of 3 fields: look at them.",
+        "The parasitaemia is not more than 5.5 % (95 %), and may be none.",
     ],
     "summary": {"patient": "P1", "fields": 4, "fields_counted": 3, "refused": [["cut off.jpg", "the JPEG is damaged"]]},
     "fields": [
