@@ -23,6 +23,7 @@ from giemsa.data.patients import origin_of
 from giemsa.errors import DataError, UsageError
 from giemsa.lab.evaluation.reports import Predictions
 from giemsa.model import EMBEDDED_PATH, open_model
+from giemsa.spreadsheets import read_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,7 @@ def read_predictions(folder: Path) -> tuple[dict[str, Any], Predictions]:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         float(metrics["threshold"])
         with (folder / "predictions.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(read_guarded(file))
         reviewed = np.array([_LABELS[row["reviewed"]] for row in rows], np.int8)
         predictions = Predictions(
             images=[row["image"] for row in rows],

@@ -13,7 +13,6 @@ agrees) and *donors* (cells of people without malaria: all uninfected, whatever 
 
 from __future__ import annotations
 
-import csv
 import json
 import platform
 from contextlib import suppress
@@ -28,6 +27,7 @@ from giemsa.data.patients import origin_of
 from giemsa.errors import DataError
 from giemsa.lab.folders import check_folder, replace_folder
 from giemsa.sources import printable
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.stats.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -672,7 +672,7 @@ def _write_predictions(path: Path, predictions: Predictions, threshold: float) -
     names = dict(zip((-1, *range(len(LABELS))), ("", *LABELS), strict=True))
     rows = range(len(predictions.images))
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow(PREDICTION_COLUMNS)
         for row in rows:
             p, logit = float(predictions.p_parasitized[row]), float(predictions.logit[row])

@@ -7,7 +7,6 @@ model that is trained on everything has nothing of its own left to be calibrated
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from giemsa.lab.evaluation.reports import Predictions, versions, write_evaluatio
 from giemsa.lab.training.calibration import Calibration, fit_calibration
 from giemsa.lab.training.cells import choose_targets
 from giemsa.lab.training.loop import TrainingData, predict_logits, train
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.stats.metrics import roc_auc
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _write_predictions(
 ) -> None:
     probability = calibration.probability(logit)
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = GuardedWriter(file)
         writer.writerow(["image", "patient", "fold", "official", "reviewed", "donor", "p_parasitized", "logit"])
         names = {1: "parasitized", 0: "uninfected", -1: ""}
         for row, cell in enumerate(index.cells):

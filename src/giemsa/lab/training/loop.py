@@ -10,7 +10,6 @@ from __future__ import annotations
 import giemsa.lab.networks.torchvision_fix  # noqa: F401 Lightning imports torchvision
 
 # isort: split
-import csv
 import logging
 import math
 import platform
@@ -51,6 +50,7 @@ from giemsa.lab.training.cells import (
 from giemsa.lab.training.checkpoints import SealedCheckpoints, check_checkpoint
 from giemsa.lab.training.curves import EPOCH_METRICS, draw_training, read_run_metrics, write_metrics
 from giemsa.lab.training.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.words import counted
 
 if TYPE_CHECKING:
@@ -536,7 +536,7 @@ def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: Trainin
         replace_file(folder / "training_cells.csv") as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.writer(file)
+        writer = GuardedWriter(file)
         writer.writerow(["file", "sha256"])
         rows = np.unique(used)  # a cell may be shown several times an epoch
         writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in rows)
