@@ -5,22 +5,27 @@ and `run(args) -> exit status`. Only the module of the command that is asked for
 imports its heavy parts inside `run`, so that `giemsa classify` does not wait for PyTorch, nor `--help` for
 anything.
 
-Exit status: 0; 1 where something was unreadable; 2 for wrong use, or where a result could not be made or
+Exit status: 0; 1 where something was unreadable; 2 for wrong use, or where something could not be read, made or
 written; 70 for a fault of our own; 130 after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from giemsa.errors import GiemsaError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from _typeshed import SupportsWrite
 
 COMMANDS: Final[dict[str, str]] = {
     "classify": "say of cells whether they are parasitized",
@@ -59,6 +64,10 @@ class Parser(argparse.ArgumentParser):
         """Say it and leave with exit status 2."""
         self.exit(WRONG_USE, f"{self.prog}: {message}; `{self.prog} --help` tells more\n")
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print, and do not pass over an output that is full or closed."""
+        (file or sys.stderr).write(message)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -74,36 +83,114 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is escaped, not a crash
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in arguments
+    with _interruptions() as interrupted:
+        try:
+            status = _run_to_its_end(arguments)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            _let_go_of_stdout()  # whoever read the output has closed it (`| head`)
+            return _BROKEN_PIPE
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                raise
+            status, said = _explain(error, interrupted=bool(interrupted))
+            print(f"giemsa: {said}", file=sys.stderr)
+            return status
+
+
+def _run_to_its_end(arguments: list[str]) -> int:
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
-        return status
+        return _run(arguments)
     except SystemExit as stop:  # argparse has said what there is to say
         return stop.code if isinstance(stop.code, int) else WRONG_USE
-    except BrokenPipeError:
-        # Whoever read the output has closed it (`| head`). Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("giemsa: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except GiemsaError as error:
-        if debug:
-            raise
-        print(f"giemsa: {error}", file=sys.stderr)
-        return WRONG_USE
-    except Exception as error:
-        if debug:
-            raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"giemsa: this should not happen: {said}; the same command with --debug shows where", file=sys.stderr)
-        return OUR_FAULT
+
+
+def _explain(error: BaseException, *, interrupted: bool) -> tuple[int, str]:
+    """Give the exit status for what ended a command, and a sentence about it."""
+    if isinstance(error, GiemsaError):
+        return WRONG_USE, str(error)
+    # A library that is interrupted while it loads fails in a way of its own.
+    if interrupted or isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    said = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        said, where = error.strerror or said, error.filename
+        # Files are named in such errors, or already in one of our own.
+        if not _let_go_of_stdout() or (where is None and error.errno in _OF_A_STREAM):
+            where = "cannot write to standard output"
+        return WRONG_USE, said if where is None else f"{where}: {said}"
+    for kind, sentence in _ORDINARY.items():
+        if isinstance(error, kind):
+            return WRONG_USE, sentence
+    said = f"{type(error).__name__}: {said}"
+    return OUR_FAULT, f"this should not happen: {said}; the same command with --debug shows where"
+
+
+_OF_A_STREAM = (errno.ENOSPC, errno.EFBIG, errno.EBADF, errno.EIO)
+# What a file or a machine does to a command, where no nearer place has said it better.
+_ORDINARY: Final[dict[type[Exception], str]] = {
+    MemoryError: "there is not enough memory; end other programs, or give less at a time",
+    RecursionError: "a file that was read is nested too deeply; --debug shows where",
+    UnicodeError: "a name or a file is no text in UTF-8; --debug shows where",
+}
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Raise `KeyboardInterrupt` at Ctrl-C, as ever, and remember it."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            raise ValueError
+        signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # somebody else's, or not in the main thread
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _open_closed_streams() -> None:
+    """Stand in for standard streams that the caller has closed, so that using them is an error that can be named.
+
+    Else the next file that is opened would take their place, and what is printed would go into it.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.open(os.devnull, os.O_WRONLY), closefd=False, encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+
+
+def _let_go_of_stdout() -> bool:
+    """Write out what is left for standard output; where that fails, drop it, or Python would complain at its end.
+
+    Returns
+    -------
+    bool
+        Whether it could be written.
+    """
+    try:
+        sys.stdout.flush()
+        return True
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
 
 
 def _run(arguments: list[str]) -> int:
@@ -170,7 +257,9 @@ def _sentence(text: str) -> str:
 def _command_line(name: str, arguments: list[str]) -> str:
     from shlex import quote
 
-    return " ".join(["giemsa", name, *map(quote, arguments)])
+    from giemsa.words import printable
+
+    return printable(" ".join(["giemsa", name, *map(quote, arguments)]))
 
 
 def _disclaimer() -> str:

@@ -7,10 +7,12 @@ import sys
 import warnings
 from collections import deque
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from giemsa.cli import INTERRUPTED
 from giemsa.errors import OutputError, UsageError
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from giemsa.classifier import Classifier
     from giemsa.pictures import ContactSheet
     from giemsa.sources import Source
+    from giemsa.stamps import Stamp
     from giemsa.tables import RunRecord, Summary, Table
     from giemsa.verdicts import Verdict
 
@@ -126,21 +129,44 @@ def _verdicts(
         write = _printer(as_json=args.json)
     else:
         yield from _existing(table, sources, args.output)
-        write = table.write
+        write = _writer(table)
     waiting: deque[Source] = deque()
 
     def remembered() -> Iterator[Source]:
-        for source in sources:
+        for source in sources if table is None else map(_stamped, sources):
             waiting.append(source)
             yield source
 
     for verdicts in classifier.classify_batches(remembered()):
-        write(verdicts)
-        yield [(waiting.popleft(), verdict) for verdict in verdicts]
+        pairs = [(waiting.popleft(), verdict) for verdict in verdicts]
+        write(pairs)
+        yield pairs
+
+
+def _stamped(source: Source) -> Source:
+    """Let a source keep size, time and digest of what is read, for `--resume`."""
+    from giemsa.stamps import Stamped
+
+    return replace(source, read=Stamped(source.read, source.path))
+
+
+def _stamp(source: Source) -> Stamp | None:
+    return getattr(source.read, "stamp", None)
+
+
+def _writer(table: Table) -> Callable[[Pairs], None]:
+    def write(pairs: Pairs) -> None:
+        table.write([verdict for _, verdict in pairs], [_stamp(source) for source, _ in pairs])
+
+    return write
 
 
 def _existing(table: Table, sources: Iterator[Source], output: str) -> Iterator[Pairs]:
-    for verdict in table.existing():
+    """Give what the table has, having made sure that it is of the same pictures, in name and content."""
+    from giemsa.stamps import Stamped
+
+    changed: list[str] = []
+    for verdict, stamp in zip(table.existing(), table.stamps(), strict=False):
         source = next(sources, None)
         if source is None or source.name != verdict.image:
             there = "there are no more pictures" if source is None else f"the picture there is {source.name}"
@@ -148,17 +174,26 @@ def _existing(table: Table, sources: Iterator[Source], output: str) -> Iterator[
                 f"cannot resume {output}: row {table.rows:,} is of {verdict.image} and {there}; "
                 "give the same pictures in the same order, or start anew with --force"
             )
+        if stamp is not None and (difference := Stamped(source.read, source.path).difference(stamp)):
+            changed.append(f"{source.name} ({difference})")
         yield [(source, verdict)]
+    if changed:
+        named = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        raise OutputError(
+            f"cannot resume {output}: {counted(len(changed), 'picture')} changed since the verdicts there: {named}; "
+            "start anew with --force"
+        )
 
 
-def _printer(*, as_json: bool) -> Callable[[Sequence[Verdict]], None]:
+def _printer(*, as_json: bool) -> Callable[[Pairs], None]:
     from giemsa.tables import TEXT_HEADER, rows_as_json_lines, rows_as_text
 
     colour = _in_colour()
     if not as_json:
         print(TEXT_HEADER, end="")
 
-    def write(verdicts: Sequence[Verdict]) -> None:
+    def write(pairs: Pairs) -> None:
+        verdicts = [verdict for _, verdict in pairs]
         print(rows_as_json_lines(verdicts) if as_json else rows_as_text(verdicts, colour=colour), end="", flush=True)
 
     return write
@@ -256,6 +291,8 @@ def _say_interrupted(args: argparse.Namespace, table: Table | None) -> None:
         said = "the verdicts above are complete"
     elif args.output.lower().endswith(".parquet"):
         said = "nothing was written, since Parquet is only complete at the end; .csv and .jsonl can be resumed"
+    elif table.place.suffix == ".part":
+        said = f"{table.rows:,} rows are complete in {table.place}, {args.output} is as it was; go on with --resume"
     else:
         said = f"{table.rows:,} rows are complete in {args.output}; go on with --resume"
     print(f"giemsa: interrupted: {said}", file=sys.stderr)

@@ -54,7 +54,7 @@ def add_choice_of_cells(parser: argparse.ArgumentParser) -> None:
     """Add what says which labelled cells a model is judged on."""
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split (giemsa data split), to evaluate a part of")
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--part", metavar="NAME", help="train, validation or test (default: test, else validation)")
+    part.add_argument("--part", metavar="NAME", help="train, validation, test or, without a split, all (default: test)")
     part.add_argument("--fold", type=int, metavar="K", help="the fold that was held back, for a split with folds")
     parser.add_argument("--reviewed", type=Path, metavar="CSV", help="a second reading: file,official,reviewed")
     parser.add_argument("--donors", type=Path, metavar="FILE", help="patients without malaria, a name a line")

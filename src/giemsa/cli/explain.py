@@ -89,20 +89,20 @@ def _explain(
     sources: Iterator[Source], model: Model, explainer: Explainer, args: argparse.Namespace
 ) -> tuple[int, int]:
     """Draw each picture and add its row, a few at a time; how many were drawn and how many not."""
-    import csv
     from itertools import islice
 
     from giemsa.files import cannot_write
+    from giemsa.spreadsheets import GuardedWriter
 
     done = unreadable = 0
     try:
         args.output.mkdir(parents=True, exist_ok=True)
         with (args.output / "explanations.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
+            writer = GuardedWriter(file)
+            writer.writerow(COLUMNS)
             while batch := list(islice(sources, _BATCH)):
                 for row in _explain_batch(batch, done + unreadable, model, explainer, args):
-                    writer.writerow(row)
+                    writer.writerow(row.get(column, "") for column in COLUMNS)
                     unreadable += row["verdict"] == "unreadable"
                     done += row["verdict"] != "unreadable"
                 file.flush()
