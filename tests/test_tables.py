@@ -13,7 +13,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from giemsa import tables
@@ -359,7 +359,7 @@ def test_a_name_too_long_for_what_stands_beside_it_is_refused(tmp_path, record):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum", "\tx", "\rx", "'=1", "''@", "\uff1dx", "'quoted'"])
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-1+1", "@sum", "\tx", "\rx", "'=1", "''@", "\uff1dx", "'quoted'"])
 def test_what_a_spreadsheet_would_run_is_text_and_comes_back(tmp_path, record, name):
     path = write(tmp_path / "out.csv", record, [Verdict(name, "unreadable", reason=name)])
     with path.open(newline="", encoding="utf-8") as file:
@@ -370,8 +370,16 @@ def test_what_a_spreadsheet_would_run_is_text_and_comes_back(tmp_path, record, n
 
 
 @given(st.text())
+@example("'-1.5")
+@example("'=1")
 def test_guarding_is_undone_exactly(text):
     assert unguarded(guarded(text)) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_stay_numbers(number):
+    assert guarded(repr(number)) == repr(number)
+    assert guarded(f"{number:.9g}") == f"{number:.9g}"
 
 
 def test_hidden_parts_of_killed_processes_are_removed_by_the_next(tmp_path, record):

@@ -106,6 +106,35 @@ def remove_left_behind(path: str | os.PathLike[str]) -> None:
                 beside.unlink()
 
 
+def seal(path: str | os.PathLike[str]) -> None:
+    """Write a file's digest beside it, `NAME.sha256`, as `sha256sum` writes and checks it."""
+    path = Path(path)
+    write_file(seal_path(path), f"{_sha256(path)}  {path.name}\n")
+
+
+def is_sealed(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is the one that was sealed, to the last bit."""
+    path = Path(path)
+    try:
+        return seal_path(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0] == _sha256(path)
+    except OSError:
+        return False
+
+
+def seal_path(path: str | os.PathLike[str]) -> Path:
+    """Name the digest that stands beside a file."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _sha256(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 @contextmanager
 def lock(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a file or folder for this process alone; the system takes the lock back from a process that is killed.

@@ -7,7 +7,7 @@ apostrophes of its own, they are counted in, so that reading takes away exactly 
 >>> guarded("=1+1.png"), guarded("'=1.png"), guarded("cell.png"), unguarded(guarded("'=1.png"))
 ("'=1+1.png", "''=1.png", 'cell.png', "'=1.png")
 
-Only text is guarded: numbers may be negative.
+Numbers are left alone, negative ones too: they run nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
-_FORMULA = re.compile("'*[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20]")  # the full-width ones too
+_NUMBER = r"[+-]?[0-9]+(?:[.][0-9]*)?(?:[eE][+-]?[0-9]+)?"
+# The full-width signs are those of Chinese and Japanese keyboards.
+_FORMULA = re.compile(rf"'*(?!{_NUMBER}\Z)[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 
 
 def guarded(text: str) -> str:

@@ -8,7 +8,6 @@ held_back.csv     one row for each of the laboratory's cells
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from giemsa.formats.evaluations import Predictions
 from giemsa.lab.comparing.comparison import compare
 from giemsa.lab.comparing.entries import Contender
 from giemsa.render import palette
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.stats.bootstrap import RESAMPLES, Draws, draw_many, estimate_difference
 from giemsa.stats.metrics import roc_auc, roc_curve, sensitivity_at
 from giemsa.verdicts import DISCLAIMER
@@ -387,7 +387,7 @@ def _write(figure: Mapping[str, Any], name: str, *, signed: bool = False) -> str
 def _write_cells(path: Path, laboratory: Laboratory, adaptation: Adaptation) -> None:
     words = np.array(["uninfected", "parasitized"])
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow(
             ("image", laboratory.kind[:-1], "fold", "label", "verdict_before", "logit_before", "verdict", "logit")
         )

@@ -202,9 +202,10 @@ def _figure_sheet(comparison: Comparison, entry: LabelSet) -> Sheet:
         heads = ["specificity, % of the donors' cells", "false alarms per million healthy cells"]
     units = f"{entry.units:,} {comparison.unit}"
     note = (
-        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. In brackets: 95 % interval over {units}: "
-        f"bootstrap (BCa, {comparison.resamples:,} resamples, seed {comparison.seed}), of a share the wider of it and "
-        "the exact one; with * exact alone, since no event, or no other, was seen."
+        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. "
+        f"In brackets: 95 % interval over {units}: bootstrap (BCa, {comparison.resamples:,} resamples, "
+        f"seed {comparison.seed}), of a share the wider of it and the exact one; with * exact alone, since no event, "
+        "or no other, was seen."
     )
     return Sheet(_TITLES[entry.name], ("run", *heads), tuple(rows), note)
 

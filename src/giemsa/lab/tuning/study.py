@@ -10,7 +10,6 @@ from __future__ import annotations
 import giemsa.lab.networks.torchvision_fix  # noqa: F401 Lightning imports torchvision
 
 # isort: split
-import csv
 import json
 import os
 import shutil
@@ -35,6 +34,7 @@ from giemsa.lab.training.curves import read_run_metrics
 from giemsa.lab.training.loop import train
 from giemsa.lab.tuning.search_space import TABLE_COLUMNS
 from giemsa.render import palette
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def write_results(
     write_file(folder / "best.toml", best.to_toml())
     write_file(folder / "study.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     with replace_file(folder / "trials.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow((*TABLE_COLUMNS, space.metric, *names))
         for trial in study.trials:
             writer.writerow(
