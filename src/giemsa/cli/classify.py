@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     sheet = _sheet(args)
     with ExitStack() as stack:
         stack.enter_context(_terminated_like_interrupted())
+        stack.enter_context(_quiet_libraries(debug=args.debug))
         table = _open_table(args, record, stack)
         advance = _progress(args, stack)
         try:
@@ -284,6 +285,34 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _quiet_libraries(*, debug: bool) -> Iterator[None]:
+    """Keep what libpng and libtiff print of damaged pictures off standard error: it becomes their reason, in our words.
+
+    They print to the descriptor, past Python; Python's own stream goes on to where it went.
+    """
+    try:
+        prints = not debug and sys.stderr.fileno() == 2
+    except (OSError, ValueError):  # somebody's stand-in
+        prints = False
+    if not prints:
+        yield
+        return
+    before = sys.stderr
+    before.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=before.encoding, errors="backslashreplace", closefd=False)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _say_interrupted(args: argparse.Namespace, table: Table | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from giemsa.cli.train import add_data_arguments
 
@@ -38,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export."""
-    import json
-
     import numpy as np
 
     from giemsa.errors import UsageError
@@ -62,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     calibration = Calibration(**opened.record.calibration) if opened.record.calibration else Calibration()
     if args.calibration is not None:
         calibration = read_calibration(args.calibration)
-    figures = json.loads(args.figures.read_text(encoding="utf-8")) if args.figures is not None else {}
+    figures = _read_figures(args.figures) if args.figures is not None else {}
     pixels = rows = None
     if args.data is not None:
         from giemsa.data.cache import open_cache
@@ -92,3 +90,19 @@ def run(args: argparse.Namespace) -> int:
     if pixels is None:
         print("Compared on random pixels only; give --data to compare on cells.", file=sys.stderr)
     return 0
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    import json
+
+    from giemsa.errors import UsageError
+
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--figures {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--figures {path} is no JSON in UTF-8: {error}") from error
+    if not isinstance(figures, dict):
+        raise UsageError(f"--figures {path} holds no JSON object; expected names of figures and their values")
+    return figures

@@ -206,7 +206,7 @@ def _read_json(path: Path) -> list[Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}; expected a folder with {ANNOTATIONS}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON in UTF-8: {error}") from None
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: expected a list with an entry for each field, found {type(content).__name__}")
@@ -217,7 +217,7 @@ def _read_box(thing: Any, words: dict[str, Label | None], where: str) -> Box | N
     try:
         category = str(thing["category"])
         corners = tuple(_whole(thing[name]) for name in ("x0", "y0", "x1", "y1"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: {thing!r} is no box with category, x0, y0, x1 and y1 in pixels ({error})") from None
     if _plain(category) not in words:
         known = ", ".join((*STAGES, RED_CELLS[0], *LEFT_OUT[:2]))

@@ -253,7 +253,7 @@ def parse_card(text: str | None, *, source: str) -> ModelCard:
         return _card(raw)
     except KeyError as error:
         raise ModelError(f"{source} has metadata without {error.args[0]!r}; export it again") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{source} has damaged metadata: {error}; export it again") from error

@@ -82,7 +82,7 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
         return parse_decisions(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise DataError(f"the decisions {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is no file of decisions as the report saves them: {error}") from error
 
 

@@ -166,7 +166,7 @@ def read_predictions(folder: Path) -> tuple[dict[str, Any], Predictions]:
             patients=[row["patient"] or None for row in rows],
             fields=[_field(row["image"]) for row in rows],
         )
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise DataError(
             f"{folder} is no evaluation as `giemsa evaluate` writes it: {type(error).__name__}, {error}; evaluate again"
         ) from None
