@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections import deque
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from giemsa.cli import INTERRUPTED
@@ -146,9 +145,10 @@ def _verdicts(
 
 def _stamped(source: Source) -> Source:
     """Let a source keep size, time and digest of what is read, for `--resume`."""
+    from giemsa.sources import Source
     from giemsa.stamps import Stamped
 
-    return replace(source, read=Stamped(source.read, source.path))
+    return Source(source.name, Stamped(source.read, source.path), source.path)
 
 
 def _stamp(source: Source) -> Stamp | None:
