@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: help demo app test lint lint-page docs format figures constraints clean
+.PHONY: help demo app test lint lint-page fuzz docs format figures constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up the base in $(VENV) (no PyTorch) and classify cells; CELLS=PATH for your own"
 	@echo "make app     set up the dashboard in $(VENV) and open it; PORT=N for another port than 8000"
 	@echo "make test    set up everything in $(VENV) and run the whole suite"
+	@echo "make fuzz    fuzz all that takes bytes from outside; SECONDS=N for each target (600), TARGETS=..."
 	@echo "make lint    format and type checks only"
 	@echo "make docs    build the documentation's site strictly, into site/"
 	@echo "make format  rewrite the code in the project's format"
@@ -28,6 +29,12 @@ app: $(VENV)/.web
 test: lint docs
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest --cov --cov-report=term
+
+fuzz: $(VENV)/.dev
+	@for target in $(or $(TARGETS),pictures archives cards annotations decisions sites tables splits); do \
+	  echo "==> Fuzzing $$target"; \
+	  $(BIN)/python tests/fuzz/run.py $$target --seconds $(or $(SECONDS),600) || exit 1; \
+	done
 
 lint: $(VENV)/.dev
 	@echo "==> Checking format, style, types and the direction of imports"

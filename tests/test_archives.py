@@ -205,8 +205,8 @@ def test_pictures_of_an_archive_have_so_many_pixels_and_no_more(tmp_path, monkey
     wide = PNG[:8] + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 1_000, 1_000, 8, 2, 0, 0, 0)
     path = write(tmp_path / "wide.zip", {f"{i}.png": wide for i in range(12)})
     stream = list(opened(path).values())
-    assert [source.read() for source in stream[:10]] == [wide] * 10
-    assert "far more than pictures" in reason(stream[10])
+    assert [source.read() for source in stream[:4]] == [wide] * 4
+    assert "far more than pictures" in reason(stream[4])
 
 
 def test_the_packed_size_is_named_where_it_is_the_one_that_is_too_large(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ MAX_MEMBERS: Final = 5_000_000
 MAX_UNPACKED_RATIO: Final = 200
 """How many times its own bytes an archive may unpack to, or four of the largest files: pictures hardly shrink."""
 MAX_PIXELS_PER_BYTE: Final = 100
-"""Pixels of all its pictures for each byte of an archive, or ten of the largest; a black JPEG has some 60."""
+"""Pixels of all its pictures for each byte of an archive, or four of the largest; a black JPEG has some 60."""
 
 _END = struct.Struct("<4s4H2LH")
 _END_64_LOCATOR = struct.Struct("<4sLQL")
@@ -64,7 +64,7 @@ class _Budget:
 
     def __init__(self, archive_bytes: int) -> None:
         self._bytes = max(4 * MAX_BYTES, MAX_UNPACKED_RATIO * archive_bytes)
-        self._pixels = max(10 * MAX_PIXELS, MAX_PIXELS_PER_BYTE * archive_bytes)
+        self._pixels = max(4 * MAX_PIXELS, MAX_PIXELS_PER_BYTE * archive_bytes)
         self._lock = Lock()
 
     def charge(self, *, unpacked: int = 0, pixels: int = 0) -> None:

@@ -295,7 +295,7 @@ def _plain_png(data: bytes) -> bytes | None:
             return _without(data, unneeded) if unneeded else data
         elif name not in _NEEDED_CHUNKS:
             unneeded.append((start, end))
-            if name in _MEANINGFUL_CHUNKS or (name == b"tEXt" and data[start + 8 :].startswith(b"Raw profile")):
+            if name in _MEANINGFUL_CHUNKS or (name == b"tEXt" and data.startswith(b"Raw profile", start + 8)):
                 plain = False
         start = end
     else:

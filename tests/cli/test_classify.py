@@ -579,6 +579,22 @@ def test_other_kinds_of_files_say_nothing_on_standard_error(cells, tmp_path, tin
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["parasitized", "unreadable"]
 
 
+def test_damaged_pictures_say_nothing_on_standard_error_but_in_their_rows(tmp_path, tiny_model, draw_cell, encode):
+    (tmp_path / "cells").mkdir()
+    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))  # noqa: E731
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"no pixels") + chunk(b"IEND", b"")
+    (tmp_path / "cells" / "idat.png").write_bytes(png)
+    tiff = encode(draw_cell(True, size=(60, 60)), "TIFF", compression="tiff_lzw")
+    (tmp_path / "cells" / "strip.tif").write_bytes(tiff[:200] + bytes(1_000) + tiff[1_200:])
+    done = subprocess.run(
+        [*GIEMSA, "classify", "cells", "--model", tiny_model, "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count('"unreadable"') >= 2
+
+
 def test_nothing_is_left_in_the_home_and_nothing_is_sent(cells, tiny_model, tmp_path):
     home = tmp_path / "home"
     home.mkdir()

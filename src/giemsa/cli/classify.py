@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections import deque
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from giemsa.cli._options import add_force, add_json, add_model, add_resume, add_threads
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     sheet = _sheet(args)
     table: Table | None = None
     with interruptible(lambda: _what_is_complete(args, table)), ExitStack() as stack:
+        stack.enter_context(_quiet_libraries(debug=args.debug))
         table = _open_table(args, record, stack)
         show = stack.enter_context(progress(wanted=bool(args.output) or not sys.stdout.isatty()))
         total = _count(args.paths) if show.active else None
@@ -139,9 +140,10 @@ def _verdicts(
 
 def _stamped(source: Source) -> Source:
     """Source that keeps size, time and digest of what is read, for `--resume`."""
+    from giemsa.sources import Source
     from giemsa.stamps import Stamped
 
-    return replace(source, read=Stamped(source.read, source.path))
+    return Source(source.name, Stamped(source.read, source.path), source.path)
 
 
 def _stamp(source: Source) -> Stamp | None:
@@ -237,6 +239,34 @@ def _report(args: argparse.Namespace, summary: Summary, record: RunRecord) -> No
     if written:
         lines.insert(2, f"Written: {', '.join(written)}.")
     print(*([] if args.output else [""]), *lines, sep="\n", file=stream)
+
+
+@contextmanager
+def _quiet_libraries(*, debug: bool) -> Iterator[None]:
+    """Keep what libpng and libtiff print of damaged pictures off standard error: it becomes their reason, in our words.
+
+    They print to the descriptor, past Python; Python's own stream goes on to where it went.
+    """
+    try:
+        prints = not debug and sys.stderr.fileno() == 2
+    except (OSError, ValueError):  # somebody's stand-in
+        prints = False
+    if not prints:
+        yield
+        return
+    before = sys.stderr
+    before.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=before.encoding, errors="backslashreplace", closefd=False)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _what_is_complete(args: argparse.Namespace, table: Table | None) -> str:

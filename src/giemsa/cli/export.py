@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from giemsa.cli._options import add_cache, add_data, add_force, add_json, labelled_data
 
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export."""
-    import json
     from dataclasses import asdict
 
     import numpy as np
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     calibration = Calibration(**opened.record.calibration) if opened.record.calibration else Calibration()
     if args.calibration is not None:
         calibration = read_calibration(args.calibration)
-    figures = json.loads(args.figures.read_text(encoding="utf-8")) if args.figures is not None else {}
+    figures = _read_figures(args.figures) if args.figures is not None else {}
     pixels = rows = None
     if args.data is not None:
         from giemsa.data.cache import open_cache
@@ -102,3 +101,19 @@ def run(args: argparse.Namespace) -> int:
     if pixels is None:
         note("compared on random pixels only; give --data to compare on cells")
     return 0
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    import json
+
+    from giemsa.errors import UsageError
+
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--figures {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--figures {path} is no JSON in UTF-8: {error}") from error
+    if not isinstance(figures, dict):
+        raise UsageError(f"--figures {path} holds no JSON object; expected names of figures and their values")
+    return figures

@@ -328,7 +328,7 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     text, origin = _find(str(name_or_path))
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{origin} is not a TOML file: {error}") from None
     for key, value in (overrides or {}).items():
         _put(content, key, value)
@@ -358,7 +358,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
             raise RecipeError(f"--set {assignment!r} is no assignment: write KEY=VALUE, such as training.epochs=3")
         try:
             overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             overrides[key.strip()] = value
     return overrides
 

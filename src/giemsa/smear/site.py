@@ -209,7 +209,7 @@ def read_site(path: str | os.PathLike[str], *, model_sha256: str | None = None) 
         site = _parsed(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise DataError(f"the site file {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is no site file of `giemsa smear calibrate`: {error}") from error
     if model_sha256 is not None and site.model_sha256 != model_sha256:
         raise DataError(

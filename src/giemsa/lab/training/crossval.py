@@ -281,7 +281,7 @@ def read_calibration(path: Path) -> Calibration:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Calibration(**content)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}") from None
 
 

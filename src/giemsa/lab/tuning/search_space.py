@@ -181,7 +181,7 @@ def read_space(path: Path, recipe: Recipe) -> SearchSpace:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RecipeError(f"the search space {path} cannot be read: {reason}") from None
     try:
