@@ -69,7 +69,7 @@ def archives() -> Iterator[bytes]:
 
 def cards() -> Iterator[bytes]:
     """The card of a small model."""
-    from giemsa.model.opened import ModelCard
+    from giemsa.model import ModelCard
 
     yield (
         ModelCard("tiny", 32, digests={"data": "ab"}, training_patients=("P1",), figures={"auc": 1}).to_json().encode()

@@ -48,7 +48,7 @@ def archives(data: bytes) -> None:
 
 def cards(data: bytes) -> None:
     """The metadata of a model."""
-    from giemsa.model.opened import parse_card
+    from giemsa.model.card import parse_card
 
     with suppress(GiemsaError):
         parse_card(data.decode("utf-8", "replace"), source="the model")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from giemsa.lab.comparing.comparison import Comparison
-    from giemsa.lab.comparing.entries import Contender
+    from giemsa.lab.comparing.entries import Entry
     from giemsa.lab.comparing.pages import Sheet
 
 EPILOG = """examples:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from giemsa.cli._console import print_json, warn
     from giemsa.errors import UsageError
     from giemsa.lab.comparing.comparison import compare, costs_of, describe
-    from giemsa.lab.comparing.entries import describe_machine, measure_speed, open_contenders
+    from giemsa.lab.comparing.entries import describe_machine, measure_speed, open_entries
     from giemsa.lab.comparing.pages import FILES, sheets_of, write_pages
     from giemsa.lab.evaluation.reports import versions
     from giemsa.lab.folders import check_folder, replace_folder
@@ -56,15 +56,15 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} needs --data DIR: evaluations have their labels already")
     if args.output is not None:
         check_folder(args.output, FILES, "a comparison", force=args.force)
-    contenders = open_contenders(args.runs, evaluated=args.data is None)
+    entries = open_entries(args.runs, evaluated=args.data is None)
     if args.data is not None:
-        contenders = _evaluate(args, contenders)
-    comparison = compare(contenders)
+        entries = _evaluate(args, entries)
+    comparison = compare(entries)
     speeds = [
-        None if args.no_speed or contender.model is None else measure_speed(contender.model, threads=args.threads)
-        for contender in contenders
+        None if args.no_speed or entry.model is None else measure_speed(entry.model, threads=args.threads)
+        for entry in entries
     ]
-    costs = [costs_of(contender, speed) for contender, speed in zip(contenders, speeds, strict=True)]
+    costs = [costs_of(entry, speed) for entry, speed in zip(entries, speeds, strict=True)]
     content: dict[str, Any] = {
         **describe(comparison, costs),
         "disclaimer": DISCLAIMER,
@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(args: argparse.Namespace, contenders: Sequence[Contender]) -> list[Contender]:
-    """Evaluate every contender on the same cells."""
+def _evaluate(args: argparse.Namespace, entries: Sequence[Entry]) -> list[Entry]:
+    """Evaluate every entry on the same cells."""
     from dataclasses import replace
 
     from giemsa.classifier import Classifier
@@ -99,21 +99,21 @@ def _evaluate(args: argparse.Namespace, contenders: Sequence[Contender]) -> list
     part = choose_part(index, chosen_split(args), part=args.part, fold=args.fold)
     cells = [index.cells[row] for row in part.rows]
     chosen = index.take(part.rows) if len(part.rows) < len(index) else index
-    classifiers = [Classifier(contender.model, threads=args.threads) for contender in contenders]
+    classifiers = [Classifier(entry.model, threads=args.threads) for entry in entries]
     remarks = [
         check_held_out(classifier.model, cells, allow=args.allow_training_patients) for classifier in classifiers
     ]
     found = []
-    for contender, classifier, said in zip(contenders, classifiers, remarks, strict=True):
+    for entry, classifier, said in zip(entries, classifiers, remarks, strict=True):
         predictions = predict(classifier, chosen, labels.take(part.rows), unreadable=part.unreadable)
         found.append(
             replace(
-                contender,
+                entry,
                 predictions=predictions,
                 threshold=classifier.model.card.threshold,
                 data_digest=index.digest,
                 split=part.name or "all cells",
-                warnings=(*contender.warnings, *(f"{contender.name}: {sentence}" for sentence in said)),
+                warnings=(*entry.warnings, *(f"{entry.name}: {sentence}" for sentence in said)),
             )
         )
     return found
@@ -147,7 +147,7 @@ def _print(comparison: Comparison, sheets: Sequence[Sheet], output: Path | None)
 
 def _units(comparison: Comparison) -> str:
     """How many units the intervals of each set of labels rest on."""
-    numbers = {entry.name: entry.units for entry in comparison.sets}
+    numbers = {label_set.name: label_set.units for label_set in comparison.sets}
     if len(set(numbers.values())) == 1:
         return f"{comparison.sets[0].units:,} {comparison.unit}"
     return f"{comparison.unit} ({', '.join(f'{name} {number:,}' for name, number in numbers.items())})"

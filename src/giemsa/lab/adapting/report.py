@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 from giemsa.files import replace_file, write_file
 from giemsa.formats.evaluations import Predictions
 from giemsa.lab.comparing.comparison import compare
-from giemsa.lab.comparing.entries import Contender
+from giemsa.lab.comparing.entries import Entry
 from giemsa.render import palette
 from giemsa.spreadsheets import GuardedWriter
 from giemsa.stats.bootstrap import RESAMPLES, Draws, draw_many, estimate_difference
@@ -88,12 +88,12 @@ def forgetting(
     """Compare before and after on cells of the kind that the model comes from, at each model's own threshold."""
     calibrations = {"before": start.calibration, "after": adaptation.calibration}
     logits = {"before": adaptation.judged_before, "after": adaptation.judged_after}
-    contenders = []
+    entries = []
     for side, calibration in calibrations.items():
         logit = logits[side]
         assert logit is not None
-        contenders.append(Contender(side, side, _predictions(rehearsal, logit, calibration), calibration.threshold))
-    comparison = compare(contenders, resamples=resamples)
+        entries.append(Entry(side, side, _predictions(rehearsal, logit, calibration), calibration.threshold))
+    comparison = compare(entries, resamples=resamples)
     return {
         "note": rehearsal.note,
         "patients": len(rehearsal.judged_index.patients),
@@ -102,8 +102,8 @@ def forgetting(
                 "n": entry.cells,
                 "parasitized": entry.parasitized,
                 **{
-                    side: {name: figure.to_dict() for name, figure in standing.figures.items()}
-                    for side, standing in zip(calibrations, entry.standings, strict=True)
+                    side: {name: figure.to_dict() for name, figure in scores.figures.items()}
+                    for side, scores in zip(calibrations, entry.scores, strict=True)
                 },
                 "difference": {name: figure.to_dict() for name, figure in entry.differences[0, 1].items()},
             }
