@@ -128,6 +128,8 @@ TARGETS = (
     Target("smear_robustness", "{fields}", (result("smear_robustness"),)),
     # The server.
     Target("serve_load", "{cells}", (result("serve_load"),)),
+    Target("serve_attack", "{cells}", (result("serve_attack"),)),
+    Target("hostile_inputs", "--cells {cells}", (result("hostile_inputs"),)),
     Target("serve_page", "{cells}", (result("serve_page"),)),
     Target("serve_fuzz", "", (result("serve_fuzz"),)),
     # The pages that show all this.

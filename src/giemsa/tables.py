@@ -450,7 +450,7 @@ class _RowTable:
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.place}: {error.strerror or error}; {self.rows:,} rows are complete, "
-                           "so make room and go on with --resume")  # fmt: skip
+                           "so make room and continue with --resume")  # fmt: skip
 
     def _csv_rows(self, lines: _CompleteLines) -> Iterator[Verdict]:
         import csv

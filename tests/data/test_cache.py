@@ -129,7 +129,9 @@ def test_a_damaged_cache_is_built_again(index, tmp_path, damage):
         np.save(path, expected.astype(np.int8))
     else:
         path.write_bytes(b"")
-    assert np.array_equal(open_cache(index, 16, directory=tmp_path / "caches"), expected)
+    with pytest.warns(GiemsaWarning, match="was damaged and is made anew"):
+        again = open_cache(index, 16, directory=tmp_path / "caches")
+    assert np.array_equal(again, expected)
 
 
 def test_a_cache_with_a_flipped_bit_is_made_anew_and_that_is_said(index, tmp_path):

@@ -557,7 +557,7 @@ def _open_work(
         write_file(work / "begun.json", json.dumps(begun) + "\n")
         return work
     if not resume:
-        raise RunError(f"{work} holds an adaptation that was begun: go on with --resume, or remove it")
+        raise RunError(f"{work} holds an adaptation that was begun: continue with --resume, or remove it")
     try:
         previous = json.loads((work / "begun.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
