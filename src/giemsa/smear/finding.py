@@ -35,11 +35,15 @@ RED_CELL_UM: Final = 7.5
 COARSE_PX: Final = 1280
 """Longer side at which a field is analysed, unless its cells are too small there."""
 
+KINDS: Final = ("red", "white", "platelet")
+"""What is found: red cells, infected ones too; white cells and all else with a nucleus; platelets and precipitate."""
+CLIP: Final = (0.3, 4.0)
+"""Densities below and above which the network sees no difference; as in training."""
+
 _TINY_PX: Final = 6  # on the coarse picture: grain, not cells
 _MOST: Final = 4000  # cells of a field
 _SMALLEST_PX: Final = 18  # cells smaller than this on the coarse picture: it is made finer
 _FINEST_PIXELS: Final = 6_000_000
-_CLIP: Final = 2.5  # density; as in training
 _SURE: Final = 0.3  # a middle counts from here; chosen on cross-fitted fields (benchmarks/smear_finding.py)
 _CLOSEST: Final = 0.38  # of a diameter between two middles
 _OVERLAP: Final = 0.62  # intersection over union of two boxes from which they are one cell
@@ -82,6 +86,25 @@ class FoundCell:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundOther:
+    """Something stained that is no red cell.
+
+    Attributes
+    ----------
+    x0, y0, x1, y1 : int
+        Its box in pixels of the photograph, ends exclusive.
+    kind : str
+        `white` (white cells and all else with a nucleus) or `platelet` (platelets and precipitate).
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What was found in one field.
 
@@ -100,7 +123,9 @@ class Found:
     marks : ndarray
         bool, at the scale of the analysis: what the camera's program drew in.
     explained : float
-        The share of what is stained that lies in found cells, cut ones too.
+        The share of what is stained that lies in what was found, cut cells too.
+    others : tuple of FoundOther
+        White cells, platelets and precipitate; no red cells, and in no count.
     """
 
     cells: tuple[FoundCell, ...]
@@ -110,6 +135,7 @@ class Found:
     scale: float
     marks: NDArray[np.bool_]
     explained: float
+    others: tuple[FoundOther, ...] = ()
 
     @property
     def px_per_um(self) -> float:
@@ -146,19 +172,32 @@ def find_cells(rgb: NDArray[np.uint8], *, cell_diameter_px: float | None = None)
             return Found((), 0, 0.0, None, scale, marks, 0.0)
     if diameter < _TINY_PX:
         return Found((), 0, 0.0, stain, scale, marks, 0.0)
-    boxes, sure = _boxes(stain, diameter)
+    boxes, sure, kinds = _boxes(stain, diameter)
     for _ in range(_ROUNDS if cell_diameter_px is None else 0):
-        if len(boxes) < 5:
+        red = boxes[kinds == 0]
+        if len(red) < 5:
             break
-        found = float(np.median(np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))))
+        found = float(np.median(np.sqrt((red[:, 2:] - red[:, :2]).prod(axis=1))))
         if abs(found / diameter - 1) < _AGREED:
             diameter = found
             break
         if found < _TINY_PX:
             return Found((), 0, 0.0, stain, scale, marks, 0.0)
         diameter = found
-        boxes, sure = _boxes(stain, diameter)
-    return _with_masks(rgb, stain, marks, scale, diameter, boxes, sure)
+        boxes, sure, kinds = _boxes(stain, diameter)
+    return _with_masks(rgb, stain, marks, scale, diameter, boxes, sure, kinds)
+
+
+def colour_density(stain: Stain) -> NDArray[np.float32]:
+    """Densities of the three colours, in units of the typical red cell's mean one: what the network sees.
+
+    Returns
+    -------
+    ndarray
+        float32 [H, W, 3], 0 outside of what is seen.
+    """
+    usual = max(0.02, float(stain.cell_density.mean()))
+    return np.asarray(np.where(stain.seen[..., np.newaxis], stain.depth / usual, 0), np.float32)
 
 
 def estimate_diameter(stain: Stain) -> float:
@@ -223,18 +262,19 @@ def _filled(stain: Stain) -> NDArray[np.uint8]:
     return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
 
 
-def _boxes(stain: Stain, diameter: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run the network; boxes [N, 4] in pixels of the stain's densities, and how sure each is, surest first."""
+def _boxes(stain: Stain, diameter: float) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+    """Boxes [N, 4] in pixels of the stain's densities, how sure each is, surest first, and the place in `KINDS`."""
     cell_px, stride, session = finder()
     height, width = stain.density.shape
     zoom = cell_px / diameter
     size = (max(16, round(width * zoom)), max(16, round(height * zoom)))
     kernel = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    density = np.clip(cv2.resize(stain.density, size, interpolation=kernel), -0.25, _CLIP)
+    density = np.clip(cv2.resize(colour_density(stain), size, interpolation=kernel), -CLIP[0], CLIP[1])
     bottom, right = -size[1] % 8 + 8, -size[0] % 8 + 8
     padded = cv2.copyMakeBorder(density, 8, bottom, 8, right, cv2.BORDER_REPLICATE)
-    middle, sides = session.run(["middle", "sides"], {"density": padded[np.newaxis, np.newaxis].astype(np.float32)})
-    middle, sides = middle[0], sides[0] * cell_px
+    planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[np.newaxis], np.float32)
+    middle, sides, kind = session.run(["middle", "sides", "kind"], {"density": planes})
+    middle, sides, kind = middle[0], sides[0] * cell_px, kind[0]
     peak = (cv2.dilate(middle, np.ones((3, 3), np.uint8)) <= middle) & (middle >= _SURE)
     rows, columns = np.nonzero(peak)
     sure = middle[rows, columns]
@@ -243,9 +283,15 @@ def _boxes(stain: Stain, diameter: float) -> tuple[NDArray[np.float32], NDArray[
     rows, columns, sure, x, y = rows[inside], columns[inside], sure[inside], x[inside], y[inside]
     left, top, right_, bottom_ = sides[:, rows, columns]
     boxes = np.stack([x - left, y - top, x + right_, y + bottom_], axis=1) / zoom
+    kinds = np.asarray(kind[:, rows, columns].argmax(axis=0), np.intp)
     order = np.argsort(-sure, kind="stable")[:_MOST]
-    kept = _apart(boxes[order], diameter)
-    return boxes[order][kept].astype(np.float32), sure[order][kept]
+    boxes, sure, kinds = boxes[order], sure[order], kinds[order]
+    # A platelet may lie upon a red cell; neither takes the other's place.
+    small = kinds == KINDS.index("platelet")
+    kept = np.zeros(len(boxes), bool)
+    for group in (np.flatnonzero(small), np.flatnonzero(~small)):
+        kept[group[_apart(boxes[group], diameter)]] = True
+    return boxes[kept].astype(np.float32), sure[kept], kinds[kept]
 
 
 def _apart(boxes: NDArray[np.float64], diameter: float) -> NDArray[np.intp]:
@@ -272,11 +318,14 @@ def _with_masks(
     diameter: float,
     boxes: NDArray[np.float32],
     sure: NDArray[np.float32],
+    kinds: NDArray[np.intp],
 ) -> Found:
     owner, stained = _owners(stain, boxes, diameter)
     height, width = rgb.shape[:2]
     typical = np.pi / 4 * diameter**2
-    cells, cut, explained = [], 0, 0
+    cells: list[FoundCell] = []
+    others: list[FoundOther] = []
+    cut, explained = 0, 0
     for index, predicted in enumerate(boxes):
         x0, y0, x1, y1 = _clipped(_widened(predicted), owner.shape)
         if x0 == x1 or y0 == y1:  # beyond the border; OpenCV does not survive empty pictures
@@ -284,6 +333,10 @@ def _with_masks(
         mask = _around_the_middle(owner[y0:y1, x0:x1] == index + 1, predicted - (x0, y0, x0, y0))
         area = int(mask.sum())
         explained += int((mask & stained[y0:y1, x0:x1]).sum())
+        if KINDS[kinds[index]] != "red":
+            left, top, right, bottom = np.rint(np.clip(predicted, 0, (*owner.shape[::-1],) * 2) / scale).astype(int)
+            others.append(FoundOther(int(left), int(top), int(right), int(bottom), KINDS[kinds[index]]))
+            continue
         if not _AREA[0] * typical < area < _AREA[1] * typical:
             continue
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -306,7 +359,8 @@ def _with_masks(
         cells.append(FoundCell(x0_photo, y0_photo, x1_photo, y1_photo, diameter_px, float(sure[index]), whole))
     cells.sort(key=lambda cell: (cell.y0, cell.x0))
     share = explained / max(1, int(stained.sum()))
-    return Found(tuple(cells), cut, diameter / scale, stain, scale, marks, float(share))
+    others.sort(key=lambda other: (other.y0, other.x0))
+    return Found(tuple(cells), cut, diameter / scale, stain, scale, marks, float(share), tuple(others))
 
 
 def _owners(stain: Stain, boxes: NDArray[np.float32], diameter: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

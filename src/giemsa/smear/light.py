@@ -43,6 +43,8 @@ class Stain:
     ----------
     density : ndarray
         float32 [H, W]: 0 on the empty ground, 1 in a typical red cell.
+    depth : ndarray
+        float32 [H, W, 3]: the optical density, RGB, in natural logarithms.
     seen : ndarray
         bool [H, W]: False in the black surround of a round view.
     ground : ndarray
@@ -56,6 +58,7 @@ class Stain:
     """
 
     density: Plane
+    depth: Plane
     seen: Mask
     ground: Plane
     cell_density: Plane
@@ -173,7 +176,7 @@ def measure_stain(rgb: NDArray[np.uint8], seen: Mask) -> Stain | None:
         weights = (weights / scale).astype(np.float32)
     density = np.where(seen, depth @ weights, np.float32(0))
     threshold = float(np.clip(otsu(cv2.GaussianBlur(density, (0, 0), 1.0)[seen]), 0.25, 0.6))
-    return Stain(density, seen, ground, cell_density, threshold, share)
+    return Stain(density, np.asarray(depth, np.float32), seen, ground, cell_density, threshold, share)
 
 
 def otsu(values: Numbers) -> float:

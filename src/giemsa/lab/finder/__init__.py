@@ -1,0 +1,1 @@
+"""Training of the finder of cells: fields and cutouts, drawn scenes, the network, the loop."""
