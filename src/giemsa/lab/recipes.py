@@ -65,6 +65,12 @@ class ResidualCnnSettings(_Settings):
     blocks: tuple[Count, ...] = (1, 2, 2)
     relative_colour: bool = True
     dropout: Probability = 0.0
+    space_to_depth: Annotated[Count, LATER] = 1
+    """Side of the squares of pixels that become channels before the first convolution; 1 for none, and a stride of 2."""
+    cell_head: Annotated[bool, LATER] = False
+    """Whether the network also says how much a picture looks like one red cell at all."""
+    prototypes: Annotated[int, Field(ge=0), LATER] = 0
+    """How many prototypes of training cells novelty is measured against; 0 for no novelty."""
 
     @model_validator(mode="after")
     def _stages_agree(self) -> ResidualCnnSettings:
@@ -221,6 +227,31 @@ _NOTHING: Final[dict[str, Any]] = {
 """What `start = "nothing"` begins from: the strengths stay, so that a probability is all that switches one on."""
 
 
+class LaboratorySettings(_Settings):
+    """What is trained on beside the labelled cells: see `giemsa.lab.training.company`.
+
+    It needs the photographs of other laboratories (`--laboratories DIR`); without them, what is drawn is all there is.
+    """
+
+    names: tuple[str, ...] = ()
+    """Folders of other laboratories whose pictures may be trained on; those that are not named never are."""
+    cells: Strength = 0.0
+    """Red cells of other laboratories for each labelled cell of a batch."""
+    transplanted: Probability = 0.0
+    """How many of these get the density that a parasite of a labelled cell adds, in their own stain ..."""
+    look_alikes: Probability = 0.0
+    """... and how many get a platelet's, a precipitate's or that of a disputed mark in a donor's cell, as negatives."""
+    not_cells: Strength = 0.0
+    """Pictures of what is no red cell, for each labelled cell of a batch."""
+    field_colour: Probability = 0.0
+    """How often a cell is judged relative to its field's typical cell, instead of to its own colour."""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing accompanies the labelled cells."""
+        return self.cells == 0 and self.not_cells == 0 and self.field_colour == 0
+
+
 class OptimiserSettings(_Settings):
     """The optimiser and its learning rate over time."""
 
@@ -264,6 +295,7 @@ class Recipe(_Settings):
     augmentation: AugmentationSettings = AugmentationSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     training: TrainingSettings = TrainingSettings()
+    laboratories: Annotated[LaboratorySettings, LATER] = LaboratorySettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -87,14 +87,23 @@ class ResidualCnn(nn.Module):
     Parameters
     ----------
     settings : ResidualCnnSettings
-        `stem_width`, the widths and numbers of blocks of the stages, and whether colours are made relative.
+        `stem_width`, the widths and numbers of blocks of the stages, whether colours are made relative, and what the
+        network gives besides the logit.
+
+    Notes
+    -----
+    With `space_to_depth`, squares of so many pixels become channels before the first convolution: 8-bit kernels do
+    best with few places and many channels.
     """
 
     def __init__(self, settings: ResidualCnnSettings) -> None:
         super().__init__()
         self.colour = RelativeColour() if settings.relative_colour else CentredColour()
+        self.takes_reference = settings.relative_colour
+        depth = settings.space_to_depth
+        self.unshuffle: nn.Module = nn.PixelUnshuffle(depth) if depth > 1 else nn.Identity()
         layers: list[nn.Module] = [
-            nn.Conv2d(3, settings.stem_width, 3, stride=2, padding=1, bias=False),
+            nn.Conv2d(3 * depth**2, settings.stem_width, 3, stride=2 if depth == 1 else 1, padding=1, bias=False),
             nn.BatchNorm2d(settings.stem_width),
             nn.ReLU(),
         ]
@@ -105,13 +114,34 @@ class ResidualCnn(nn.Module):
                 width = stage_width
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout2d(settings.dropout)
-        self.head = nn.Conv2d(width, 1, 1)
+        self.head = nn.Conv2d(width, 2 if settings.cell_head else 1, 1)
+        self.novelty = Novelty(width, settings.prototypes) if settings.prototypes else None
 
-    def forward(self, cells: Tensor) -> Scores:
-        """Score cells, float [N, 3, S, S], RGB in 0..1."""
-        relative = self.colour(cells).contiguous(memory_format=torch.channels_last)
-        evidence = self.head(self.dropout(self.features(relative))).float()[:, 0]
-        return Scores(evidence.mean((1, 2)), evidence)
+    def forward(self, cells: Tensor, reference: Tensor | None = None) -> Scores:
+        """Score cells.
+
+        Parameters
+        ----------
+        cells : Tensor
+            float [N, 3, S, S], RGB in 0..1.
+        reference : Tensor, optional
+            float [N, 3], the colour that is taken as the cell's own, such as that of its field's typical cell; where
+            it is 0, and where none is given, the cell's own is found.
+        """
+        relative = self.unshuffle(self.colour(cells, reference)).contiguous(memory_format=torch.channels_last)
+        features = self.features(relative)
+        maps = self.head(self.dropout(features)).float()
+        evidence = maps[:, 0]
+        cell = maps[:, 1].mean((1, 2)) if maps.shape[1] > 1 else None
+        novelty = None
+        if self.novelty is not None and not self.training:
+            novelty = self.novelty(features.float().mean((2, 3)))
+        return Scores(evidence.mean((1, 2)), evidence, cell, novelty)
+
+    def pooled(self, cells: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Return each cell's mean features, [N, width], which novelty is measured on."""
+        relative = self.unshuffle(self.colour(cells, reference)).contiguous(memory_format=torch.channels_last)
+        return torch.as_tensor(self.features(relative).float().mean((2, 3)))
 
 
 class ResidualBlock(nn.Module):
@@ -135,11 +165,71 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(inner)) + self.past(x))
 
 
+class Novelty(nn.Module):
+    """How unlike the training cells a cell is, 0 to 1, by its features' distance to the nearest of kept prototypes.
+
+    Features are standardised by the training cells'; a distance of `middle`, which few cells of unseen patients exceed,
+    is 0.5. Until it is fitted every cell is 0.5.
+
+    Parameters
+    ----------
+    width : int
+        Number of features.
+    count : int
+        Number of prototypes.
+    """
+
+    STEEPNESS = 6.0
+    """Half more than `middle` is 0.92, half of it 0.015."""
+
+    mean: Tensor
+    std: Tensor
+    prototypes: Tensor
+    middle: Tensor
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.register_buffer("prototypes", torch.zeros(count, width))
+        self.register_buffer("middle", torch.tensor(0.0))
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Map features, [N, width], to distances, [N]."""
+        # A product rather than differences of all pairs: N x count x width numbers would leave the cache.
+        scaled = (features - self.mean) / self.std
+        own = (scaled**2).sum(1, keepdim=True)
+        squared = own - 2 * scaled @ self.prototypes.T + (self.prototypes**2).sum(1)[None, :]
+        return squared.amin(1).clamp(min=0).sqrt()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features, [N, width], to novelty, [N]."""
+        return torch.sigmoid(self.STEEPNESS * torch.log((self.distance(features) + 1e-3) / (self.middle + 1e-3)))
+
+    def fit(self, features: Tensor, *, seed: int = 0, rounds: int = 15) -> None:
+        """Choose the prototypes: the middles of so many clusters of the training cells' features (k-means)."""
+        generator = torch.Generator().manual_seed(seed)
+        features = features.double()
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0).clamp(min=1e-4))
+        scaled = (features - self.mean) / self.std
+        count = len(self.prototypes)
+        middles = scaled[torch.randperm(len(scaled), generator=generator)[:count]].clone()
+        if len(middles) < count:  # fewer cells than prototypes: each is its own
+            middles = middles[torch.arange(count) % len(middles)]
+        for _ in range(rounds):
+            nearest = torch.cdist(scaled, middles).argmin(1)
+            sums = torch.zeros_like(middles).index_add_(0, nearest, scaled)
+            counts = torch.bincount(nearest, minlength=count)[:, None]
+            middles = torch.where(counts > 0, sums / counts.clamp(min=1), middles)
+        self.prototypes.copy_(middles)
+
+
 class CentredColour(nn.Module):
     """RGB in 0..1 to -1..1: the same colour means the same wherever it came from."""
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """Map float [N, 3, S, S] to the same shape."""
+    def forward(self, cells: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Map float [N, 3, S, S] to the same shape; a reference has no say."""
         return cells.float() * 2 - 1
 
 
@@ -158,12 +248,18 @@ class RelativeColour(nn.Module):
     SOFTENING = 0.15
     """Keeps the noise of very dark cells from being blown up."""
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """Map float [N, 3, S, S] in 0..1 to relative colours in -1..1 of the same shape; 0 is the reference."""
+    def forward(self, cells: Tensor, given: Tensor | None = None) -> Tensor:
+        """Map float [N, 3, S, S] in 0..1 to relative colours in -1..1 of the same shape; 0 is the reference.
+
+        `given`, [N, 3], takes the place of the cell's own prevailing colour where it is above 0.
+        """
         # Half precision would lose small differences of colour.
         with torch.autocast(cells.device.type, enabled=False):
             cells = cells.float()
             reference = self.reference(cells)
+            if given is not None:
+                other = given.float()[:, :, None, None]
+                reference = torch.where(other > 0, other, reference)
             return ((cells - reference) / (reference + self.SOFTENING)).clamp(-1, 1)
 
     def reference(self, cells: Tensor) -> Tensor:

@@ -20,10 +20,17 @@ class Scores(NamedTuple):
         float32, [N], natural-log odds of parasitized before calibration.
     evidence : Tensor or None
         float32, [N, h, w], whose mean over h and w is the logit; None where the network has no such map.
+    cell : Tensor or None
+        float32, [N], natural-log odds of showing one red cell; None where the network does not tell.
+    novelty : Tensor or None
+        float32, [N], how unlike the training cells the picture is, 0 to 1; None in training, and where the network
+        does not tell.
     """
 
     logit: Tensor
     evidence: Tensor | None
+    cell: Tensor | None = None
+    novelty: Tensor | None = None
 
 
 class Normalise(nn.Module):

@@ -52,6 +52,8 @@ class Augment:
     ----------
     settings : AugmentationSettings
         Probabilities and strengths, from the recipe; a strength of 0 switches its disturbance off.
+    cut_out : bool
+        Whether cells stand on black; else they stand in their fields, and what is around them stays.
 
     Notes
     -----
@@ -59,8 +61,9 @@ class Augment:
     the same cells.
     """
 
-    def __init__(self, settings: AugmentationSettings) -> None:
+    def __init__(self, settings: AugmentationSettings, *, cut_out: bool = True) -> None:
         self.settings = settings
+        self.cut_out = cut_out
 
     def __call__(self, cells: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Disturb a batch.
@@ -81,7 +84,7 @@ class Augment:
         """
         draw = _Draw(generator, len(cells), cells.device)
         rgb = cells.permute(0, 3, 1, 2).float().div(255)
-        mask = cell_mask(rgb)
+        mask = cell_mask(rgb) if self.cut_out else torch.ones_like(rgb[:, :1])
         if self.settings.moves:
             rgb, mask = self._move(rgb, mask, draw)
         if self.settings.jitters:
@@ -91,7 +94,8 @@ class Augment:
         disturbed = (1 - draw.chance(self.settings.clean_probability)).nonzero()[:, 0]
         part, inside, draw = rgb[disturbed], mask[disturbed], draw.of(len(disturbed))
         part = self._stain(part, inside, draw)
-        part = self._surroundings(part, inside, labels[disturbed], draw)
+        if self.cut_out:
+            part = self._surroundings(part, inside, labels[disturbed], draw)
         part = self._optics(part, draw)
         return rgb.index_copy(0, disturbed, part.clamp_(0, 1))
 
@@ -118,7 +122,7 @@ class Augment:
             1,
         )
         both = torch.cat([rgb, mask], 1)
-        moved = _warp(both, theta)
+        moved = _warp(both, theta, beyond="zeros" if self.cut_out else "reflection")
         return moved[:, :_CHANNELS], moved[:, _CHANNELS:].round()
 
     def _jitter(self, rgb: Tensor, draw: _Draw) -> Tensor:
@@ -306,9 +310,9 @@ class _Draw:
         return source(shape, generator=self.generator, device=self.device)
 
 
-def _warp(pictures: Tensor, theta: Tensor) -> Tensor:
+def _warp(pictures: Tensor, theta: Tensor, beyond: str = "zeros") -> Tensor:
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, align_corners=False)
+    return F.grid_sample(pictures, grid, padding_mode=beyond, align_corners=False)
 
 
 def _coordinates(pictures: Tensor) -> tuple[Tensor, Tensor]:

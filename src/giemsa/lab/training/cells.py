@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from giemsa.data.labels import LabelSets
     from giemsa.lab.recipes import LabelSettings
 
-Batch = tuple["Tensor", "Tensor", "Tensor"]
-"""uint8 cells [N, S, S, 3], float32 targets [N] (1 for parasitized), float32 weights [N]."""
+Batch = tuple["Tensor", "Tensor", "Tensor", "Tensor"]
+"""uint8 cells [N, S, S, 3], float32 targets [N] (1 for parasitized), float32 weights [N], and float32 [N, 3], the colour
+of each cell's field (0 where it is not known)."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,15 @@ class CellDataset(Dataset[Batch]):
         The cache.
     targets : Targets
         Aligned with the cache.
+    field : (N, 3) ndarray of float32, optional
+        The colour of each cell's field, aligned with the cache.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], targets: Targets) -> None:
+    def __init__(
+        self, pixels: NDArray[np.uint8], targets: Targets, field: NDArray[np.float32] | None = None
+    ) -> None:
         self._pixels = pixels
+        self._field = torch.from_numpy(field if field is not None else np.zeros((len(pixels), 3), np.float32))
         self._positive = torch.from_numpy(targets.positive.astype(np.float32))
         self._weight = torch.from_numpy(targets.weight)
 
@@ -107,7 +113,7 @@ class CellDataset(Dataset[Batch]):
         cells = np.empty((len(chosen), *self._pixels.shape[1:]), np.uint8)
         cells[np.argsort(chosen, kind="stable")] = self._pixels[order]
         index = torch.from_numpy(chosen)
-        return torch.from_numpy(cells), self._positive[index], self._weight[index]
+        return torch.from_numpy(cells), self._positive[index], self._weight[index], self._field[index]
 
 
 class SeededShuffle(Sampler[int]):

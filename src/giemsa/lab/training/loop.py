@@ -35,7 +35,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from giemsa.errors import RunError
 from giemsa.files import replace_file, write_file
-from giemsa.lab.networks.building import Scores, build_network, check_network, count_parameters
+from giemsa.lab.networks.building import (
+    RelativeColour,
+    ResidualCnn,
+    Scores,
+    build_network,
+    check_network,
+    count_parameters,
+)
 from giemsa.lab.recipes import BackboneSettings
 from giemsa.lab.training.allocator import keep_freed_memory
 from giemsa.lab.training.augment import Augment
@@ -48,6 +55,7 @@ from giemsa.lab.training.cells import (
     require_both_classes,
     training_loader,
 )
+from giemsa.lab.training.company import Company, field_colours, photographs_of
 from giemsa.lab.training.curves import EPOCH_METRICS, draw_training, read_run_metrics, write_metrics
 from giemsa.lab.training.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
 from giemsa.words import counted
@@ -62,9 +70,14 @@ if TYPE_CHECKING:
     from giemsa.data.labels import LabelSets
     from giemsa.lab.recipes import Recipe
     from giemsa.lab.training.cells import Batch
+    from giemsa.lab.training.laboratories import LaboratoryCells
 
 CHECKPOINTS_KEPT = 2
 """A checkpoint that is being written when the process is killed may be lost; the one before it is whole."""
+CELL_SHARE: Final = 0.3
+"""Of the loss of being a cell, beside the loss of parasitized against uninfected."""
+FIELD_NOISE: Final = 0.04
+"""Standard deviation of the logarithm of a field's colour in training: it is estimated from few cells."""
 _ALIKE: Final = 1e-4
 """Logits of all validation cells within this: dead, since even a network at its random start spreads them more."""
 
@@ -86,6 +99,8 @@ class TrainingData:
         empty.
     split_digest, split_part : str
         Which split, and what of it is held back.
+    laboratories : LaboratoryCells or None
+        What of other laboratories may be trained on, where the recipe asks for it.
     """
 
     index: CellIndex
@@ -95,6 +110,7 @@ class TrainingData:
     validation: NDArray[np.intp]
     split_digest: str = ""
     split_part: str = ""
+    laboratories: LaboratoryCells | None = None
 
     def say_without_split(self) -> str:
         """Say what is trained on where no split was given."""
@@ -183,9 +199,22 @@ def train(
             trainer = _make_trainer(
                 recipe, folder, [log, *callbacks], has_validation=len(validation) > 0, progress=progress
             )
-            network = _fit(recipe, trainer, network, CellDataset(data.pixels, targets), used, validation, resume=resume)
+            company = None
+            if not recipe.laboratories.is_off:
+                company = Company(
+                    recipe.laboratories,
+                    data.pixels,
+                    targets,
+                    data.labels,
+                    used,
+                    data.laboratories,
+                    recipe.training.seed,
+                )
+            dataset = CellDataset(data.pixels, targets, _field_colours(recipe, data))
+            network = _fit(recipe, trainer, network, dataset, used, validation, company, resume=resume)
             device, precision = str(trainer.strategy.root_device), str(trainer.precision)
             seconds, earlier = seconds + log.seconds, log.earlier_seconds
+        fit_novelty(network, data.pixels, np.unique(used), data.laboratories)
         save_weights(network, folder / "weights.safetensors")
         disturbed = not recipe.augmentation.is_off
         draw_training(read_run_metrics(folder), recipe.name, folder / "training.png", disturbed=disturbed)
@@ -221,6 +250,73 @@ def predict_logits(network: nn.Module, pixels: NDArray[np.uint8], rows: NDArray[
     return np.concatenate(out)
 
 
+def look(
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    field: NDArray[np.float32] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return everything that a network says of cells, in fp32 on the CPU.
+
+    Parameters
+    ----------
+    network : Module
+        Any that `build_network` makes.
+    pixels : (N, S, S, 3) ndarray of uint8
+        Cells.
+    rows : (M,) ndarray of intp
+        Those that are looked at.
+    field : (M, 3) ndarray of float32, optional
+        The colour that each is judged by in place of its own; 0 for its own.
+
+    Returns
+    -------
+    dict
+        `logit`, float32 [M]; `cell` and `distance` where the network has them.
+    """
+    network.eval()
+    found: dict[str, list[NDArray[np.float32]]] = {"logit": [np.empty(0, np.float32)]}
+    novelty = network.novelty if isinstance(network, ResidualCnn) else None
+    with torch.inference_mode():
+        batch_size = judged_batch_size(pixels.shape[1])
+        for start in range(0, len(rows), batch_size):
+            cells = to_rgb(torch.from_numpy(pixels[rows[start : start + batch_size]]))
+            given = None if field is None else torch.from_numpy(field[start : start + batch_size])
+            scores: Scores = network(cells) if given is None else network(cells, given)
+            found["logit"].append(scores.logit.numpy())
+            if scores.cell is not None:
+                found.setdefault("cell", []).append(scores.cell.numpy())
+            if novelty is not None:
+                assert isinstance(network, ResidualCnn)
+                found.setdefault("distance", []).append(novelty.distance(network.pooled(cells, given)).numpy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def fit_novelty(
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    laboratories: LaboratoryCells | None,
+) -> None:
+    """Choose the prototypes that novelty is measured against, of the red cells that were trained on.
+
+    The distance that counts as half novel is the one that one in a hundred of these exceeds, until cross-validation
+    says what unseen patients' cells do.
+    """
+    if not isinstance(network, ResidualCnn) or network.novelty is None:
+        return
+    network.eval()
+    parts = [pixels[part] for part in np.array_split(rows, max(1, len(rows) // 256))]
+    if laboratories is not None:
+        red = laboratories.of("red cell")
+        parts += [laboratories.pixels[part] for part in np.array_split(red, max(1, len(red) // 256))]
+    with torch.inference_mode():
+        pooled = torch.cat([network.pooled(to_rgb(torch.from_numpy(part))) for part in parts])
+        network.novelty.fit(pooled)
+        distance = torch.cat([network.novelty.distance(part) for part in pooled.split(4096)])
+        network.novelty.middle.copy_(torch.quantile(distance.double(), 0.99))
+
+
 def to_rgb(cells: Tensor) -> Tensor:
     """Map uint8 [N, S, S, 3] to float 0..1 [N, 3, S, S]."""
     return cells.permute(0, 3, 1, 2).float().div(255)
@@ -229,8 +325,12 @@ def to_rgb(cells: Tensor) -> Tensor:
 class CellTraining(lightning.LightningModule):
     """The loss, the optimiser and the moving average of one training."""
 
-    def __init__(self, recipe: Recipe, network: nn.Module, steps_per_epoch: int) -> None:
+    def __init__(
+        self, recipe: Recipe, network: nn.Module, steps_per_epoch: int, company: Company | None = None
+    ) -> None:
         super().__init__()
+        self.company = company
+        self._augment_in_field = Augment(recipe.augmentation, cut_out=False)
         self.recipe = recipe
         self.network = network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
@@ -245,23 +345,61 @@ class CellTraining(lightning.LightningModule):
         return self.average.module if self.recipe.training.ema_decay else self.network
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Disturb a batch and score it."""
-        cells, targets, weights = batch
-        seed = np.random.SeedSequence((self.recipe.training.seed, self.current_epoch, batch_index, self.global_rank))
-        generator = torch.Generator(cells.device).manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        """Disturb a batch, with what accompanies it, and score it."""
+        cells, targets, weights, field = batch
+        seeds = (self.recipe.training.seed, self.current_epoch, batch_index, self.global_rank)
+        state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
+        generator = torch.Generator(cells.device).manual_seed(int(state[0] >> 1))
+        labelled = len(cells)
         disturbed = self._augment(cells, targets, generator)
-        scores: Scores = self.network(disturbed)
+        is_cell = torch.ones_like(targets)
+        joined = self.company.draw(labelled, seeds) if self.company is not None else None
+        if joined is not None:
+            others = joined.cells.to(cells.device)
+            positive = joined.positive.to(cells.device)
+            disturbed = torch.cat([disturbed, self._augment_in_field(others, positive, generator)])
+            targets = torch.cat([targets, positive])
+            weights = torch.cat([weights, joined.weight.to(cells.device)])
+            is_cell = torch.cat([is_cell, joined.is_cell.to(cells.device)])
+            field = torch.cat([field, joined.field.to(cells.device)])
+            cells = torch.cat([cells, others])
+        scores = self._scored(cells, disturbed, field, generator)
         smoothing = self.recipe.labels.smoothing
         soft = targets * (1 - 2 * smoothing) + smoothing
         loss = _weighted_loss(scores.logit, soft, weights)
+        if scores.cell is not None:
+            said = ~torch.isnan(is_cell)
+            wanted = is_cell[said] * (1 - smoothing) + smoothing / 2
+            loss = loss + CELL_SHARE * F.binary_cross_entropy_with_logits(scores.cell[said].float(), wanted)
         self.log("train_loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(cells))
-        right = ((scores.logit > 0) == (targets > 0.5)).float().mean()
-        self.log("train_accuracy", right, on_epoch=True, on_step=False, batch_size=len(cells))
+        right = ((scores.logit > 0) == (targets > 0.5))[:labelled].float().mean()
+        self.log("train_accuracy", right, on_epoch=True, on_step=False, batch_size=labelled)
         return loss
+
+    def _scored(self, cells: Tensor, disturbed: Tensor, field: Tensor, generator: torch.Generator) -> Scores:
+        """Score disturbed cells, some of them by their field's colour instead of their own.
+
+        What lies between a cell's own colour and its field's is kept in the disturbed cell's colours, since its stain
+        was changed and its field's with it.
+        """
+        share = self.recipe.laboratories.field_colour
+        network = self.network
+        if not share or not isinstance(network, ResidualCnn) or not isinstance(network.colour, RelativeColour):
+            scores: Scores = network(disturbed)
+            return scores
+        with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
+            before = network.colour.reference(to_rgb(cells))[:, :, 0, 0]
+            after = network.colour.reference(disturbed.float())[:, :, 0, 0]
+            noise = torch.randn(field.shape, generator=generator, device=field.device) * FIELD_NOISE
+            given = after * (field + 0.02) / (before + 0.02) * torch.exp(noise)
+            chosen = torch.rand(len(field), generator=generator, device=field.device) < share
+            given = torch.where((chosen & (field.amin(1) > 0))[:, None], given, torch.zeros_like(given))
+        scores = network(disturbed, given)
+        return scores
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
         """Score undisturbed cells with the weights that would be kept."""
-        cells, targets, weights = batch
+        cells, targets, weights, _ = batch
         logit = self.kept_network()(to_rgb(cells)).logit
         self.log("validation_loss", _weighted_loss(logit, targets, weights), prog_bar=True, batch_size=len(cells))
         right = ((logit > 0) == (targets > 0.5)).float().mean()
@@ -367,12 +505,14 @@ def _fit(
     dataset: CellDataset,
     used: NDArray[np.intp],
     validation: NDArray[np.intp],
+    company: Company | None,
     *,
     resume: bool,
 ) -> nn.Module:
     """Let Lightning run the epochs, and return the network that is kept."""
     folder = Path(trainer.default_root_dir)
-    module = CellTraining(recipe, network, steps_per_epoch=max(1, len(used) // recipe.training.batch_size))
+    steps = max(1, len(used) // recipe.training.batch_size)
+    module = CellTraining(recipe, network, steps_per_epoch=steps, company=company)
     with _quiet():
         try:
             trainer.fit(
@@ -387,6 +527,13 @@ def _fit(
             raise
     _keep_best(recipe, trainer, module)
     return module.kept_network()
+
+
+def _field_colours(recipe: Recipe, data: TrainingData) -> NDArray[np.float32] | None:
+    """Return the colour of each cell's field, where the recipe asks for it."""
+    if not recipe.laboratories.field_colour:
+        return None
+    return field_colours(data.pixels, photographs_of(data.index))
 
 
 def _say(sentence: str) -> None:
@@ -516,12 +663,21 @@ def _new_record(
             "of_donors": int(data.labels.donor[cells].sum()),
             "left_out": len(np.unique(data.train)) - len(cells),
             "validation": len(data.validation),
+            **_laboratory_counts(recipe, data),
         },
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in ("giemsa", "torch", "lightning", "numpy", "opencv-python-headless")},
         },
     )
+
+
+def _laboratory_counts(recipe: Recipe, data: TrainingData) -> dict[str, int]:
+    """Return how many pictures of each other laboratory are trained on."""
+    if data.laboratories is None or recipe.laboratories.is_off:
+        return {}
+    names, counts = np.unique(data.laboratories.laboratory, return_counts=True)
+    return {f"of_{name}": int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: TrainingData, used: NDArray[np.intp]) -> None:
