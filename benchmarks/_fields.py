@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from giemsa.formats.boxed_fields import LabelledObject, read_annotations
 from giemsa.images import decode
-from giemsa.smear.reviewed import HEALTHY, PASSED_OVER, intersection_over_union, matched
+from giemsa.smear.reviewed import intersection_over_union, matched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,37 +31,34 @@ class Annotated:
     width: int
     height: int
     boxes: NDArray[np.float64]  # [N, 4]
-    stages: NDArray[np.str_]  # [N]
+    stages: NDArray[np.str_]  # [N], the annotators' words
+    infected: NDArray[np.bool_]  # [N]
     cut: NDArray[np.bool_]  # [N]: the border cuts it
-
-    @property
-    def infected(self) -> NDArray[np.bool_]:
-        return self.stages != HEALTHY
 
     def pixels(self) -> NDArray[np.uint8]:
         return decode(self.path.read_bytes())
 
 
 def annotated_fields(folder: Path) -> Iterator[Annotated]:
-    for field in sorted(
-        json.loads((folder / "annotations.json").read_text(encoding="utf-8")), key=lambda f: f["image"]
-    ):
-        kept = once([o for o in field["objects"] if o["category"] not in PASSED_OVER])
-        boxes = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in kept], float).reshape(-1, 4)
+    for field in sorted(read_annotations(folder), key=lambda one: one.image):
+        kept = once([one for one in field.objects if one.kind in ("healthy", "infected")])
+        boxes = np.array([one.corners for one in kept], float).reshape(-1, 4)
         x0, y0, x1, y1 = boxes.T
-        width, height = field["width"], field["height"]
-        cut = (x0 <= EDGE_PX) | (y0 <= EDGE_PX) | (x1 >= width - EDGE_PX) | (y1 >= height - EDGE_PX)
-        stages = np.array([o["category"] for o in kept])
-        yield Annotated(field["image"], folder / field["image"], width, height, boxes, stages, cut)
+        assert field.width is not None
+        assert field.height is not None
+        cut = (x0 <= EDGE_PX) | (y0 <= EDGE_PX) | (x1 >= field.width - EDGE_PX) | (y1 >= field.height - EDGE_PX)
+        stages = np.array([one.category for one in kept])
+        infected = np.array([one.kind == "infected" for one in kept], bool)
+        yield Annotated(field.image, folder / field.image, field.width, field.height, boxes, stages, infected, cut)
 
 
-def once(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def once(objects: list[LabelledObject]) -> list[LabelledObject]:
     """Leave out labels that say a second time what another says of the same cell."""
-    boxes = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in objects], float).reshape(-1, 4)
+    boxes = np.array([one.corners for one in objects], float).reshape(-1, 4)
     same = np.triu(intersection_over_union(boxes, boxes) > SAME_CELL, 1)
-    what = np.array([o["category"] for o in objects])
+    what = np.array([one.category for one in objects])
     again = (same & (what[:, np.newaxis] == what)).any(axis=0)
-    return [o for o, twice in zip(objects, again, strict=True) if not twice]
+    return [one for one, twice in zip(objects, again, strict=True) if not twice]
 
 
 def matches(boxes: NDArray[np.float64], field: Annotated, least: float = 0.5) -> list[tuple[int, int]]:

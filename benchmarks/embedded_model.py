@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from giemsa.model.shipped import write_digests
+
 HERE = Path(__file__).parent
 EMBEDDED = HERE.parent / "src" / "giemsa" / "model" / "embedded"
 CARD_FIGURES = ("accuracy", "sensitivity", "specificity", "roc_auc")
@@ -43,6 +45,7 @@ def main() -> None:
     giemsa("export", str(final), *data, *calibrated, "--int8", "--output", str(EMBEDDED / "model.onnx"))
     shutil.copyfile(final / "weights.safetensors", EMBEDDED / "weights.safetensors")
     shutil.copyfile(final / "recipe.toml", EMBEDDED / "recipe.toml")
+    write_digests()
     subprocess.run([sys.executable, str(HERE / "embedded_curves.py"), str(crossval)], check=True)
     results = HERE / "results"
     results.mkdir(exist_ok=True)

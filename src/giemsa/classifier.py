@@ -21,7 +21,7 @@ from giemsa.errors import PictureError, UsageError
 from giemsa.images import decode, from_pillow, resize, shrink, to_rgb
 from giemsa.model import Model, open_model
 from giemsa.sources import Source, printable, read_file
-from giemsa.verdicts import Verdict
+from giemsa.verdicts import LABELS, Verdict, is_parasitized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -239,8 +239,8 @@ class Classifier:
                 examined.append(Examined(Verdict(name, "unreadable", reason=reason)))
             else:
                 logit, p, evidence_map = next(scored)
-                label = "parasitized" if p >= self.model.card.threshold else "uninfected"
-                verdict = Verdict(name, label, p, logit)  # type: ignore[arg-type]
+                label = LABELS[is_parasitized(p, self.model.card.threshold)]
+                verdict = Verdict(name, label, p, logit)
                 examined.append(Examined(verdict, next(seen), evidence_map))
         return examined
 

@@ -7,7 +7,11 @@ words and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Label = Literal["parasitized", "uninfected"]
 VerdictName = Literal["parasitized", "uninfected", "indeterminate", "not_a_cell", "unreadable"]
@@ -44,3 +48,12 @@ class Verdict:
     logit: float | None = None
     novelty: float | None = None
     reason: str = ""
+
+
+@overload
+def is_parasitized(p_parasitized: float, threshold: float) -> bool: ...
+@overload
+def is_parasitized(p_parasitized: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]: ...
+def is_parasitized(p_parasitized: float | NDArray[np.floating], threshold: float) -> bool | NDArray[np.bool_]:
+    """Whether a cell is called parasitized: where p_parasitized is at least the threshold."""
+    return p_parasitized >= threshold

@@ -237,4 +237,4 @@ def test_reviewed_fields_that_are_not_there_are_named(smear):
     assert "there is no file or folder nosuch.json" in err
     Path("table.csv").write_text("a,b\n")
     _, _, err = smear("calibrate", "table.csv", "--output", "site.json")
-    assert "is no file of annotations (Expecting value" in err
+    assert "table.csv is no JSON in UTF-8: Expecting value" in err

@@ -12,8 +12,8 @@ import pytest
 from giemsa.classifier import Classifier
 from giemsa.cli import main
 from giemsa.errors import MissingExtraError, ModelError
-from giemsa.model.litert import read_metadata, with_metadata
-from giemsa.model.opened import is_tflite, open_model
+from giemsa.model.litert import is_tflite, read_metadata, with_metadata
+from giemsa.model.opened import open_model
 
 VIOLET = Path(__file__).parents[1] / "files" / "violet.tflite"
 

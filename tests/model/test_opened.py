@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from giemsa.errors import ModelError, UsageError
-from giemsa.model.opened import EMBEDDED_PATH, ModelCard, open_model, parse_card
+from giemsa.model.card import ModelCard, parse_card
+from giemsa.model.opened import open_model
+from giemsa.model.shipped import EMBEDDED_PATH
 
 
 def refusal(path):

@@ -12,6 +12,7 @@ import pytest
 
 import giemsa
 from giemsa.errors import DataError, OutputError, UsageError
+from giemsa.formats.boxed_fields import read_annotations
 from giemsa.smear import counting, sentences
 from giemsa.smear.output import SmearFolder, draw_overlay
 from giemsa.smear.reading import SmearReader, Tally
@@ -52,9 +53,9 @@ def test_references_are_counted_and_named(smear):
             assert (cell.verdict == "parasitized") == (cell.relative_logit >= smear.summary.cut)
 
 
-def test_the_embedded_model_finds_the_drawn_parasites(fields_folder, annotations):
+def test_the_embedded_model_finds_the_drawn_parasites(fields_folder):
     smear = giemsa.read_smear(fields_folder, threads=1)
-    objects = {a["image"]: a["objects"] for a in annotations}
+    objects = {field.image: field.objects for field in read_annotations(fields_folder)}
     fields = [labelled(f, objects[f.read.field.rpartition("/")[2]]) for f in smear.fields]
     sick = np.concatenate([f.relative_logit[f.infected] for f in fields])
     healthy = np.concatenate([f.relative_logit[~f.infected] for f in fields])
@@ -74,14 +75,37 @@ def test_annotated_fields_calibrate_a_site(fields_folder, tiny_model, smear):
     assert "3 reviewed fields" in again.summary.rates
 
 
+def test_only_infected_red_cells_are_infected_however_they_are_spelt(smear, tmp_path):
+    words = ("rbc", "Red_Blood_Cell", "platelet", "WBC", "artefact", "difficult", "Ring")
+    boxes = [
+        {"category": word, "x0": cell.x0, "y0": cell.y0, "x1": cell.x1, "y1": cell.y1}
+        for word, cell in zip(words, smear.fields[0].cells, strict=False)
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps([{"image": "a.jpg", "objects": boxes}]))
+    (field,) = read_annotations(tmp_path)
+    found = labelled(smear.fields[0], field.objects)
+    assert list(np.flatnonzero(found.infected)) == [6]
+    assert (found.missed_infected, found.missed_healthy) == (0, 0)
+
+
+def test_annotations_with_an_unknown_word_calibrate_nothing(tmp_path, fields_folder, tiny_model):
+    fields = json.loads((fields_folder / "annotations.json").read_text(encoding="utf-8"))
+    fields[0]["objects"][0]["category"] = "erythrocite"
+    (tmp_path / "annotations.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match="the category 'erythrocite' is not known"):
+        read_reviewed([tmp_path], SmearReader(tiny_model, threads=1))
+
+
 def test_reviewed_fields_that_are_none_are_refused(tmp_path, tiny_model):
     reader = SmearReader(tiny_model, threads=1)
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text('[{"image": "missing.jpg", "objects": []}]')
+    (tmp_path / "sample.json").write_text('[{"image": "missing.jpg", "points": []}]')
     for wrong, said in (
-        ("a.json", "no calibration" if False else ""),
-        ("b.json", "missing.jpg"),
-        ("c.json", "reviewed"),
+        ("a.json", "expected a list with an entry for each field, found dict"),
+        ("b.json", r"names the photograph missing\.jpg, which is not beside it"),
+        ("c.json", "there is no file or folder"),
+        ("sample.json", "labels only some of the cells"),
     ):
         with pytest.raises(DataError, match=said):
             calibrate(read_reviewed([tmp_path / wrong], reader), model_sha256="")

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 from sklearn import metrics as reference
 
 from giemsa.errors import DataError
 from giemsa.stats.bootstrap import (
-    Figure,
     bootstrap_figures,
     bootstrap_reliability,
-    clopper_pearson,
+    draw_figures,
+    estimate_difference,
     multiplicities,
     units_of,
 )
+from giemsa.stats.intervals import Estimate
 from giemsa.stats.metrics import METRICS, Tally, expected_calibration_error
 
 
@@ -59,15 +60,48 @@ def test_a_bootstrap_is_that_of_patients_whose_cells_are_really_repeated(patient
             naive[name].append(value)
 
     tally = Tally(positive, p, 0.5, patient)
+    drawn = draw_figures(tally, "patients", np.random.default_rng(7), resamples=60)
     figures = bootstrap_figures(tally, "patients", np.random.default_rng(7), resamples=60)
 
-    assert list(figures) == list(METRICS)
+    assert list(figures) == list(drawn) == list(METRICS)
     expected = figures_of_repeated_cells(positive, p)
     for name, figure in figures.items():
-        low, high = np.quantile(naive[name], [0.025, 0.975])
         assert figure.value == pytest.approx(expected[name]), name
-        assert figure.low == pytest.approx(min(low, expected[name])), name
-        assert figure.high == pytest.approx(max(high, expected[name])), name
+        assert drawn[name].resampled == pytest.approx(np.array(naive[name])), name
+        assert (figure.unit, figure.units) == ("patients", patients)
+
+
+@pytest.mark.parametrize("patients", [5, 12])
+def test_what_is_left_out_is_one_patient_with_all_cells(patients: int) -> None:
+    positive, p, patient = draw_cells(1, patients, 40)
+    drawn = draw_figures(Tally(positive, p, 0.5, patient), "patients", np.random.default_rng(0), resamples=2)
+    for who in range(patients):
+        kept = patient != who
+        for name, value in figures_of_repeated_cells(positive[kept], p[kept]).items():
+            assert drawn[name].left_out[who] == pytest.approx(value), name
+
+
+def test_of_very_many_units_groups_are_left_out() -> None:
+    p = np.random.default_rng(0).random(1000)
+    drawn = draw_figures(Tally(p > 0.5, p, 0.7), "cells", np.random.default_rng(0), resamples=2)
+    assert drawn["sensitivity"].left_out.shape == (200,)
+    figure = bootstrap_figures(Tally(p > 0.5, p, 0.7), "cells", np.random.default_rng(0), resamples=200)["sensitivity"]
+    assert figure.low < figure.value < figure.high
+
+
+def test_a_difference_is_that_of_the_same_resamples() -> None:
+    positive, p, patient = draw_cells(6, 15, 20)
+    other = np.clip(p + np.where(positive, 0.05, -0.05), 0, 1)
+    one, two = (
+        draw_figures(Tally(positive, scores, 0.5, patient), "patients", np.random.default_rng(3), resamples=200)
+        for scores in (p, other)
+    )
+    found = estimate_difference(one["roc_auc"], two["roc_auc"])
+    alone = two["roc_auc"].estimate()
+    assert found.value == pytest.approx(two["roc_auc"].value - one["roc_auc"].value)
+    assert found.low > 0
+    assert found.high - found.low < (alone.high - alone.low) / 2
+    assert estimate_difference(one["brier"], one["brier"]).note == "the same in every resample of the patients"
 
 
 def test_every_resample_draws_as_many_units_as_there_are_and_blocks_do_not_change_the_draws() -> None:
@@ -123,24 +157,25 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say_and_those_over_cell
     assert held["cells"] < held["patients"] - 15
 
 
-def test_a_share_without_a_single_error_has_the_exact_bound_over_cells() -> None:
+def test_a_share_without_a_single_error_has_the_exact_bound() -> None:
     positive = np.r_[np.ones(40), np.zeros(60)]
     p = np.r_[np.full(40, 0.9), np.full(60, 0.2)]
     figures = bootstrap_figures(Tally(positive, p, 0.5, np.arange(100) % 10), "patients", np.random.default_rng(0))
 
-    exact = binomtest(60, 60).proportion_ci(0.95, method="exact")
+    # Korn and Graubard 1998: as many cells as ten patients are worth.
+    effective = 60 * (t.ppf(0.975, 59) / t.ppf(0.975, 9)) ** 2
     specificity = figures["specificity"]
     assert (specificity.value, specificity.high) == (1.0, 1.0)
-    assert specificity.low == pytest.approx(exact.low)
-    assert (specificity.exact, specificity.unit) == (True, "cells")
+    assert specificity.low == pytest.approx(0.025 ** (1 / effective))
+    assert specificity.low < binomtest(60, 60).proportion_ci(0.95, method="exact").low
+    assert (specificity.exact, specificity.unit, specificity.units) == (True, "patients", 10)
     assert specificity.to_dict()["interval"] == "exact (Clopper-Pearson)"
-    assert specificity.to_dict()["unit"] == "cells"
 
     assert figures["roc_auc"].value == figures["roc_auc"].low == 1.0
     assert "shows no uncertainty" in figures["roc_auc"].note
 
 
-def test_a_share_that_is_nothing_has_the_exact_bound_too() -> None:
+def test_of_independent_cells_the_exact_bound_is_that_of_clopper_and_pearson() -> None:
     p = np.full(20, 0.2)
     figures = bootstrap_figures(Tally(np.arange(20) < 8, p, 0.5), "cells", np.random.default_rng(0))
 
@@ -148,10 +183,22 @@ def test_a_share_that_is_nothing_has_the_exact_bound_too() -> None:
     assert figures["sensitivity"].high == pytest.approx(binomtest(0, 8).proportion_ci(0.95, method="exact").high)
 
 
+def test_few_events_never_have_less_than_their_exact_interval() -> None:
+    """17 of 411 was once published as 3.38 to 4.90 %."""
+    p = np.where(np.arange(411) < 17, 0.9, 0.1)
+    patient = np.arange(411) % 12  # the events are spread as evenly as can be
+    figure = bootstrap_figures(Tally(np.zeros(411), p, 0.5, patient), "patients", np.random.default_rng(0))
+    low, high = binomtest(17, 411).proportion_ci(0.95, method="exact")
+    specificity = figure["specificity"]
+    assert 1 - specificity.high <= low
+    assert 1 - specificity.low >= high
+    assert specificity.to_dict()["interval"].startswith("the wider of bootstrap")
+
+
 def test_undefined_figures_have_a_reason_and_no_numbers() -> None:
     figures = bootstrap_figures(Tally(np.zeros(9), np.linspace(0, 0.4, 9), 0.5), "cells", np.random.default_rng(0))
 
-    assert figures["roc_auc"] == Figure(None, None, None, "cells", reason="all cells have the same label")
+    assert figures["roc_auc"] == Estimate(None, None, None, "cells", 9, reason="all cells have the same label")
     assert figures["roc_auc"].to_dict() == {
         "value": None,
         "low": None,
@@ -169,7 +216,7 @@ def test_one_patient_gives_values_without_intervals() -> None:
     assert figure.value == pytest.approx(reference.roc_auc_score(positive, p))
     assert (figure.low, figure.high) == (None, None)
     assert figure.reason == "an interval takes at least two patients"
-    low, high = bootstrap_reliability(tally, np.random.default_rng(0))
+    low, high = bootstrap_reliability(tally, "patients", np.random.default_rng(0))
     assert np.isnan(low).all()
     assert np.isnan(high).all()
 
@@ -221,26 +268,11 @@ def test_an_interval_always_holds_its_value_and_nothing_is_nan(
             assert figure.low <= figure.value <= figure.high, name
 
 
-@pytest.mark.parametrize(("events", "trials"), [(0, 1), (0, 1290), (1, 1), (7, 7), (3, 30), (29, 30), (500, 15617)])
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-def test_the_exact_interval_is_that_of_scipy(events: int, trials: int, confidence: float) -> None:
-    expected = binomtest(events, trials).proportion_ci(confidence, method="exact")
-    low, high = clopper_pearson(events, trials, confidence)
-    assert low == pytest.approx(expected.low, abs=1e-12)
-    assert high == pytest.approx(expected.high, abs=1e-12)
-
-
-@pytest.mark.parametrize(("events", "trials"), [(0, 0), (-1, 5), (6, 5)])
-def test_an_impossible_share_is_refused(events: int, trials: int) -> None:
-    with pytest.raises(DataError, match=f"{events} of {trials} is no share"):
-        clopper_pearson(events, trials)
-
-
 def test_reliability_limits_lie_around_the_curve_and_only_where_there_are_cells() -> None:
     positive, p, patient = draw_cells(4, 40, 30)
     p = np.where((p > 0.4) & (p < 0.6), 0.3, p)  # a bin without cells, in the middle
     tally = Tally(positive, p, 0.5, patient)
-    low, high = bootstrap_reliability(tally, np.random.default_rng(0), resamples=300)
+    low, high = bootstrap_reliability(tally, "patients", np.random.default_rng(0), resamples=300)
 
     curve = tally.reliability()
     filled = curve.cells > 0
@@ -269,8 +301,8 @@ def test_some_of_the_cells_have_their_own_units() -> None:
 
 
 def test_a_figure_can_be_turned_into_its_complement_per_million() -> None:
-    specificity = Figure(0.98, 0.97, 0.99, "patients")
+    specificity = Estimate(0.98, 0.97, 0.99, "patients")
     per_million = specificity.scaled(1e6, complement=True)
     assert (per_million.value, per_million.low, per_million.high) == pytest.approx((20_000, 10_000, 30_000))
-    assert Figure(0.5, None, None).scaled(5) == Figure(2.5, None, None)
-    assert Figure(None, None, None, reason="no cells").scaled(5, complement=True).value is None
+    assert Estimate(0.5, None, None).scaled(5) == Estimate(2.5, None, None)
+    assert Estimate(None, None, None, reason="no cells").scaled(5, complement=True).value is None

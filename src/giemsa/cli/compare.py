@@ -143,9 +143,17 @@ def _print(comparison: Comparison, sheets: Sequence[Sheet], output: Path | None)
             table.add_row(*row)
         console.print(table, markup=False)
     lines = [
-        f"In brackets: 95 % interval, bootstrap over {comparison.sets[0].units:,} {comparison.unit}, "
-        f"{comparison.resamples:,} resamples, seed {comparison.seed}; with * exact, if cells were independent.",
+        f"In brackets: 95 % interval over {_units(comparison)}: bootstrap (BCa, {comparison.resamples:,} resamples, "
+        f"seed {comparison.seed}), of a share the wider of it and the exact one; with * exact alone.",
     ]
     if output is not None:
         lines.append(f"Written to {output}: {', '.join(FILES)}.")
     print("", *lines, DISCLAIMER, sep="\n")
+
+
+def _units(comparison: Comparison) -> str:
+    """How many units the intervals of each set of labels rest on."""
+    numbers = {entry.name: entry.units for entry in comparison.sets}
+    if len(set(numbers.values())) == 1:
+        return f"{comparison.sets[0].units:,} {comparison.unit}"
+    return f"{comparison.unit} ({', '.join(f'{name} {number:,}' for name, number in numbers.items())})"

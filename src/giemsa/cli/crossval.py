@@ -17,6 +17,8 @@ from giemsa.cli.train import (
 if TYPE_CHECKING:
     import argparse
 
+    from giemsa.data.splits import SplitBy
+
 NAME = "crossval"
 HELP = "cross-validate a recipe, patients grouped"
 EPILOG = """examples:
@@ -29,10 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     add_recipe_arguments(parser)
     add_data_arguments(parser)
+    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds; without it one is made")
     parser.add_argument(
-        "--split", type=Path, metavar="FILE", help="a split with folds; without it one is made by patient"
+        "--by",
+        choices=("patient", "field", "laboratory"),
+        help="what is held back as a whole (default: patient); laboratory leaves each out once",
     )
-    parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds to make (default: 5)")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="number of folds to make (default: 5; of laboratories, as many as there are)",
+    )
     parser.add_argument("--fold", type=int, action="append", metavar="K", help="train this fold only; may be repeated")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the folds' runs")
     add_training_arguments(parser)
@@ -50,12 +60,14 @@ def _cross_validate(args: argparse.Namespace) -> int:
     recipe = read_recipe(args)
     from giemsa.data.cache import open_cache
     from giemsa.data.splits import make_split, read_split
-    from giemsa.errors import DataError
+    from giemsa.errors import DataError, UsageError
     from giemsa.lab.training.crossval import cross_validate, write_figures
     from giemsa.lab.training.datasets import read_labelled
 
     data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
     print(data.describe(), file=sys.stderr)
+    if args.split is not None and args.by is not None:
+        raise UsageError(f"--by {args.by} and --split FILE were both given: the split says what is held back")
     if args.split is not None:
         split = read_split(args.split)
         if not split.n_folds:
@@ -63,7 +75,11 @@ def _cross_validate(args: argparse.Namespace) -> int:
                 f"{args.split} is a hold-out split: crossval needs one with folds (giemsa data split --folds)"
             )
     else:
-        split = make_split(data.index, data.labels, folds=args.folds, seed=recipe.training.seed)
+        by: SplitBy = args.by or "patient"
+        folds = args.folds
+        if folds is None:
+            folds = max(2, len(data.index.laboratories)) if by == "laboratory" else 5
+        split = make_split(data.index, data.labels, by=by, folds=folds, seed=recipe.training.seed)
     pixels = open_cache(data.index, recipe.input_size_px, directory=args.cache)
     result = cross_validate(
         recipe,
@@ -81,7 +97,14 @@ def _cross_validate(args: argparse.Namespace) -> int:
     )
     if result is not None:
         table = write_figures(
-            recipe, data.index, data.labels, result, args.output, command=args.command_line, force=args.resume
+            recipe,
+            data.index,
+            data.labels,
+            result,
+            args.output,
+            by=split.by,
+            command=args.command_line,
+            force=args.resume,
         )
         print(table)
     return 0

@@ -103,7 +103,7 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
     parser.add_argument(
         "--by",
-        choices=("patient", "image", "folder"),
+        choices=("patient", "field", "laboratory", "image", "folder"),
         default="patient",
         help="what stays together (default: patient); image is random and leaks, folder takes train/, valid/, test/",
     )

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from giemsa.data.index import CellIndex
     from giemsa.data.labels import LabelSets
     from giemsa.data.splits import Split
-    from giemsa.lab.evaluation.reports import Predictions, Report
-    from giemsa.stats.bootstrap import Figure
+    from giemsa.formats.evaluations import Predictions
+    from giemsa.stats.evaluation import Report
+    from giemsa.stats.intervals import Estimate
 
 HELP = "measure a model on labelled cells"
 EPILOG = """examples:
@@ -246,7 +247,8 @@ def _print(args: argparse.Namespace, report: Report, classifier: Classifier, par
     """Print the figures, what they rest on, and where they are."""
     from rich.console import Console
 
-    from giemsa.lab.evaluation.reports import FILES, MORE_FILES, RED_CELLS_PER_MICROLITRE
+    from giemsa.lab.evaluation.reports import FILES, MORE_FILES
+    from giemsa.stats.evaluation import RED_CELLS_PER_MICROLITRE
     from giemsa.verdicts import DISCLAIMER
 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)
@@ -254,8 +256,9 @@ def _print(args: argparse.Namespace, report: Report, classifier: Classifier, par
     if report.donors is not None:
         console.print(_donor_table(report))
     lines = [
-        f"In brackets: 95 % interval, bootstrap over {report.official.units:,} {report.unit}, {report.resamples:,} "
-        f"resamples, seed {report.seed}; with * exact, if cells were independent, since no event was seen.",
+        f"In brackets: 95 % interval over {report.official.units:,} {report.unit}{_other_units(report)}: bootstrap "
+        f"(BCa, {report.resamples:,} resamples, seed {report.seed}), of a share the wider of it and the exact one; "
+        "with * exact alone, since no event, or no other, was seen.",
         f"Per microlitre: at {RED_CELLS_PER_MICROLITRE:,} red cells.",
         classifier.record(command=args.command_line).sentence(),
         f"Judged: {part}{f' of {args.split}' if args.split else ''}.",
@@ -319,12 +322,23 @@ def _donor_table(report: Report) -> Table:
     return table
 
 
+def _other_units(report: Report) -> str:
+    """How many units the other sets of labels rest on, where that differs."""
+    sets = {"confirmed": report.confirmed, "donors": report.donors}
+    others = [
+        f"{name} {entry.units:,}"
+        for name, entry in sets.items()
+        if entry is not None and entry.units != report.official.units
+    ]
+    return f" ({', '.join(others)})" if others else ""
+
+
 def _whose(entry: Any) -> str:  # noqa: ANN401 - a SetReport or a DonorReport
     whose = f" of {entry.patients:,} patients" if entry.patients else ""
     return f"{entry.cells:,} cells{whose}"
 
 
-def _write(figure: Figure, *, percent: bool = False, digits: int = 5) -> str:
+def _write(figure: Estimate, *, percent: bool = False, digits: int = 5) -> str:
     """Write a figure as `99.53 % [99.30, 99.71]`, or say why there is none."""
     if figure.value is None:
         return f"not defined: {figure.reason}"

@@ -122,6 +122,7 @@ def _explain_batch(
 
     from giemsa.errors import PictureError
     from giemsa.images import decode, resize
+    from giemsa.verdicts import LABELS, is_parasitized
 
     pictures: dict[int, NDArray[np.uint8]] = {}
     rows: list[dict[str, Any]] = []
@@ -138,7 +139,7 @@ def _explain_batch(
     p = model.p_parasitized(logits)
     maps = explainer.explain(cells)
     for number, (place, rgb) in enumerate(pictures.items()):
-        verdict = "parasitized" if p[number] >= model.card.threshold else "uninfected"
+        verdict = LABELS[int(is_parasitized(p[number], model.card.threshold))]
         row = rows[place]
         row["file"] = f"{start + place:06d}-{Path(row['image']).stem}.png"
         row |= {"verdict": verdict, "p_parasitized": repr(float(p[number])), "logit": f"{logits[number]:.9g}"}

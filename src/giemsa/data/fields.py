@@ -1,30 +1,24 @@
-"""Fields with boxes: whole photographs in which people boxed the red cells and said what is in each.
+"""Cells of annotated fields, cut out of their photographs.
 
-A folder holds the photographs and an `annotations.json`: a list with, for each photograph,
-
-    {"image": "PA171698.JPG", "patient": "7", "objects": [
-        {"category": "ring", "x0": 211, "y0": 650, "x1": 302, "y1": 729}, ...]}
-
-`patient` may be left out. Boxes are in pixels, `x0, y0` inclusive and `x1, y1` exclusive; what of a box lies
-outside of its photograph is cut off. A box becomes a cell, exact and unmasked. What is neither a red cell nor a
-parasite (white cells, platelets, what the reader found difficult) is left out, and that is said; a word that is
-not known is an error, since nobody can tell which side it is on.
+The annotations are those of `giemsa.formats.boxed_fields`. A box becomes a cell, exact and unmasked; what of it lies
+outside of its photograph is cut off. What is neither a red cell nor a parasite (white cells, platelets, what the
+reader found difficult) is left out, and that is said.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from giemsa.data.folders import usable_cores
-from giemsa.data.index import PARASITIZED_NAMES, UNINFECTED_NAMES, CellIndex, LabelledCell, UnreadablePicture
-from giemsa.errors import DataError, PictureError, SourceError
+from giemsa.data.index import CellIndex, LabelledCell, UnreadablePicture
+from giemsa.errors import DataError, PictureError
+from giemsa.formats.boxed_fields import find_annotations, plain, read_annotations
 from giemsa.images import MAX_BYTES, decode, resize
 from giemsa.words import counted
 
@@ -35,12 +29,7 @@ if TYPE_CHECKING:
 
     from giemsa.verdicts import Label
 
-ANNOTATIONS: Final = "annotations.json"
-STAGES: Final = ("ring", "trophozoite", "schizont", "gametocyte")
-RED_CELLS: Final = ("red blood cell", "rbc", "erythrocyte")
-LEFT_OUT: Final = ("difficult", "white blood cell", "wbc", "leukocyte", "platelet", "artefact", "artifact")
-
-_MAX_ANNOTATIONS: Final = 256 * 2**20
+_LABELS: Final[dict[str, Label]] = {"healthy": "uninfected", "infected": "parasitized"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +43,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class BoxedField:
-    """One photograph with its boxes; `patient` is None where it is not known."""
+    """One photograph with its boxes; `patient` and `laboratory` are None where they are not known."""
 
     image: str
     patient: str | None
     boxes: tuple[Box, ...]
+    laboratory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +65,17 @@ class BoxedFields:
 
 
 def holds_fields(place: Path) -> bool:
-    """Tell whether a path is a folder of boxed fields, or the annotations in it."""
-    return (place / ANNOTATIONS).is_file() if place.is_dir() else place.name == ANNOTATIONS and place.is_file()
+    """Whether a path is a folder of annotated fields, or the annotations in it."""
+    return find_annotations(place) is not None
 
 
 def read_fields(place: Path, *, positive_class: str | None = None) -> BoxedFields:
-    """Read the boxes of a folder; photographs are not opened yet.
+    """Boxed red cells of a folder; photographs are not opened yet.
 
     Parameters
     ----------
     place : Path
-        The folder, or its `annotations.json`.
+        The folder, or its annotations.
     positive_class : str, optional
         A further category that means parasitized.
 
@@ -94,33 +84,24 @@ def read_fields(place: Path, *, positive_class: str | None = None) -> BoxedField
     SourceError
         If there are no annotations.
     DataError
-        If they are damaged, have a category that is not known or a box without pixels, or name a field twice.
+        If they are damaged, have a category that is not known or no boxed red cell, or name a field twice.
     """
-    path = place / ANNOTATIONS if place.is_dir() else place
-    content = _read_json(path)
-    words = _words(positive_class)
     fields: list[BoxedField] = []
     skipped: Counter[str] = Counter()
-    for number, entry in enumerate(content, start=1):
-        where = f"{path}, field {number}"
-        try:
-            image, objects, patient = str(entry["image"]), list(entry["objects"]), entry.get("patient")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{where}: expected an object with image and objects, but {error!r}") from None
-        if any(field.image == image for field in fields):
-            raise DataError(f"{where}: {image} stands there twice; put its boxes into one entry")
+    for field in read_annotations(place, positive_class=positive_class):
         boxes = []
-        for thing in objects:
-            box = _read_box(thing, words, f"{where} ({image})")
-            if box is None:
-                skipped[_plain(str(thing["category"]))] += 1
+        for one in field.objects:
+            if one.kind in _LABELS:
+                boxes.append(Box(_LABELS[one.kind], one.category, one.corners))
             else:
-                boxes.append(box)
-        fields.append(BoxedField(image, None if patient in (None, "") else str(patient), tuple(boxes)))
+                skipped[plain(one.category)] += 1
+        fields.append(BoxedField(field.image, field.patient, tuple(boxes), field.laboratory))
     if not any(field.boxes for field in fields):
-        raise DataError(f"{path}: no red cell is boxed in any of its {counted(len(fields), 'field')}")
+        raise DataError(
+            f"{find_annotations(place) or place}: no red cell is boxed in any of its {counted(len(fields), 'field')}"
+        )
     notes = [f"{counted(number, 'box')} of {word} left out" for word, number in skipped.items()]
-    return BoxedFields(path.parent, tuple(fields), tuple(notes))
+    return BoxedFields(place if place.is_dir() else place.parent, tuple(fields), tuple(notes))
 
 
 def cut_out(fields: BoxedFields, size_px: int) -> tuple[CellIndex, NDArray[np.uint8]]:
@@ -194,58 +175,9 @@ def _cut_field(
         cell = np.ascontiguousarray(photograph[top:bottom, left:right])
         digest = hashlib.sha256(f"{cell.shape}".encode() + cell.tobytes()).hexdigest()
         name = f"{field.image}#{x0},{y0},{x1},{y1}"
-        cells.append(LabelledCell(name, box.label, field.patient, field.image, right - left, bottom - top, digest))
+        size = right - left, bottom - top
+        cells.append(
+            LabelledCell(name, box.label, field.patient, field.image, *size, digest, laboratory=field.laboratory)
+        )
         pixels[row] = resize(cell, size_px)
     return cells, pixels
-
-
-def _read_json(path: Path) -> list[Any]:
-    try:
-        if path.stat().st_size > _MAX_ANNOTATIONS:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {_MAX_ANNOTATIONS:,} are read")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}; expected a folder with {ANNOTATIONS}") from None
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON in UTF-8: {error}") from None
-    if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: expected a list with an entry for each field, found {type(content).__name__}")
-    return content
-
-
-def _read_box(thing: Any, words: dict[str, Label | None], where: str) -> Box | None:  # noqa: ANN401  JSON
-    try:
-        category = str(thing["category"])
-        corners = tuple(_whole(thing[name]) for name in ("x0", "y0", "x1", "y1"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: {thing!r} is no box with category, x0, y0, x1 and y1 in pixels ({error})") from None
-    if _plain(category) not in words:
-        known = ", ".join((*STAGES, RED_CELLS[0], *LEFT_OUT[:2]))
-        raise DataError(
-            f"{where}: the category {category!r} is not known; known are {known} and the like: rename it, or name it "
-            "with --positive-class if it means parasitized"
-        )
-    x0, y0, x1, y1 = corners
-    if x1 <= x0 or y1 <= y0:
-        raise DataError(f"{where}: the box {x0},{y0},{x1},{y1} has no pixels; expected x0 < x1 and y0 < y1")
-    label = words[_plain(category)]
-    return None if label is None else Box(label, category, (x0, y0, x1, y1))
-
-
-def _words(positive_class: str | None) -> dict[str, Label | None]:
-    words: dict[str, Label | None] = {_plain(word): None for word in LEFT_OUT}
-    words |= dict.fromkeys(map(_plain, (*RED_CELLS, *UNINFECTED_NAMES)), "uninfected")
-    words |= dict.fromkeys(map(_plain, (*STAGES, *PARASITIZED_NAMES)), "parasitized")
-    if positive_class is not None:
-        words[_plain(positive_class)] = "parasitized"
-    return words
-
-
-def _whole(value: Any) -> int:  # noqa: ANN401  JSON
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise ValueError(f"{value!r} is no whole number")
-    return int(value)
-
-
-def _plain(word: str) -> str:
-    return " ".join(word.lower().replace("_", " ").replace("-", " ").split())

@@ -26,6 +26,7 @@ from giemsa.data.headers import probe
 from giemsa.data.patients import MAPPING_FILES, assign_patients, is_official, origin_of, read_mapping
 from giemsa.errors import DataError, PictureError, SourceError
 from giemsa.files import replace_file
+from giemsa.formats.class_names import PARASITIZED_NAMES, UNINFECTED_NAMES
 from giemsa.images import MAX_BYTES, SUFFIXES
 from giemsa.words import counted
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from giemsa.verdicts import Label
 
 Part = Literal["train", "validation", "test"]
+GroupKind = Literal["patients", "fields", "cells"]
 Layout = Literal[
     "official tree",
     "official tree, twice",
@@ -48,10 +50,6 @@ Layout = Literal[
     "several",
 ]
 
-PARASITIZED_NAMES: Final = ("parasitized", "parasitised", "infected", "positive", "parasite", "parasites", "malaria")
-UNINFECTED_NAMES: Final = (
-    "uninfected", "unparasitized", "unparasitised", "noninfected", "notinfected", "negative", "healthy", "normal",
-)  # fmt: skip
 _PART_NAMES: Final[dict[str, Part]] = {
     "train": "train", "training": "train",
     "valid": "validation", "val": "validation", "validation": "validation",
@@ -82,6 +80,8 @@ class LabelledCell:
         Of the file's bytes, in hexadecimal digits.
     part : str or None
         `train`, `validation` or `test` where the folders say so.
+    laboratory : str or None
+        Where it was stained and photographed; None where that is not known.
     """
 
     file: str
@@ -92,6 +92,13 @@ class LabelledCell:
     height: int
     sha256: str
     part: Part | None = None
+    laboratory: str | None = None
+
+    def group(self, kind: GroupKind) -> str:
+        """Name of the group of this kind that the cell belongs to: what is kept together, held back and resampled."""
+        if kind == "patients":
+            return self.patient or ""
+        return f"field {self.photograph or ''}" if kind == "fields" else f"cell {self.file}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,23 @@ class CellIndex:
         return all(cell.patient is not None for cell in self.cells)
 
     @property
+    def laboratories(self) -> tuple[str, ...]:
+        """The names of the known laboratories, sorted."""
+        return tuple(sorted({cell.laboratory for cell in self.cells if cell.laboratory is not None}))
+
+    @property
+    def group_kind(self) -> GroupKind:
+        """What keeps cells together: patients where each cell's is known, else fields likewise, else nothing."""
+        if self.patients_known:
+            return "patients"
+        return "fields" if all(cell.photograph is not None for cell in self.cells) else "cells"
+
+    def groups(self) -> list[str]:
+        """The group of each cell, of `group_kind`, in order."""
+        kind = self.group_kind
+        return [cell.group(kind) for cell in self.cells]
+
+    @property
     def summary(self) -> str:
         """One line: how many cells of which labels, of how many patients."""
         parasitized = sum(cell.label == "parasitized" for cell in self.cells)
@@ -187,8 +211,8 @@ def read_index(
     Parameters
     ----------
     root : path
-        A folder with class folders in it, at any depth, or a CSV file with the columns `file,label[,patient][,field]`,
-        files relative to the table; `field` is the photograph that a cell was cut from.
+        A folder with class folders in it, at any depth, or a CSV file with the columns `file,label[,patient][,field]
+        [,laboratory]`, files relative to the table; `field` is the photograph that a cell was cut from.
     positive_class : str, optional
         The folder's name or label's word that means parasitized, where it is none of the known ones. There must
         be exactly one other class beside it.
@@ -217,7 +241,11 @@ def read_index(
         origin = origin_of(name)
         owner = entry.patient if found.has_patients else patient
         photograph = entry.photograph or (origin.photograph if origin else None)
-        cells.append(LabelledCell(entry.file, entry.label, owner, photograph, width, height, sha256, entry.part))
+        cells.append(
+            LabelledCell(
+                entry.file, entry.label, owner, photograph, width, height, sha256, entry.part, entry.laboratory
+            )
+        )
     if not cells:
         what = f"all {len(unreadable):,} are unreadable" if unreadable else "there is none"
         raise DataError(f"{place}: expected labelled pictures of cells, but {what}; check the folder")
@@ -235,6 +263,7 @@ class _Entry:
     part: Part | None = None
     patient: str | None = None
     photograph: str | None = None
+    laboratory: str | None = None
     tree: str = ""  # the folder that the class folder lies in
 
 
@@ -366,7 +395,7 @@ def _no_classes(root: Path, files: Sequence[PurePosixPath]) -> str:
 
 
 def _read_table(table: Path, positive_class: str | None) -> _Found:
-    """Read a CSV table with the columns `file,label[,patient][,field]`, in any order; others are ignored."""
+    """Read a CSV table with the columns `file,label[,patient][,field][,laboratory]`, in any order."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -395,12 +424,13 @@ def _read_table(table: Path, positive_class: str | None) -> _Found:
             )
             raise DataError(message)
         name = PurePosixPath(file.replace("\\", "/")).as_posix()
-        field = (row.get("field") or "").strip() or None
-        entry = _Entry(name, label, patient=patient.strip() or None, photograph=field)
+        field, laboratory = ((row.get(column) or "").strip() or None for column in ("field", "laboratory"))
+        entry = _Entry(name, label, patient=patient.strip() or None, photograph=field, laboratory=laboratory)
         if (before := entries.get(entry.file)) is not None:
             if before != entry:
                 message = (
-                    f"{table}, line {line}: {file} stands there twice with another label, patient or field; keep one"
+                    f"{table}, line {line}: {file} stands there twice with another label, patient, field or laboratory;"
+                    " keep one"
                 )
                 raise DataError(message)
             repeated += 1

@@ -7,13 +7,13 @@ field, else itself. Units are what is held back and resampled, since cells of on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from giemsa.data.cache import open_cache
 from giemsa.data.fields import cut_out, holds_fields, read_fields
-from giemsa.data.index import CellIndex, LabelledCell, UnreadablePicture, read_index
+from giemsa.data.index import CellIndex, GroupKind, LabelledCell, UnreadablePicture, read_index
 from giemsa.errors import DataError
 from giemsa.words import counted
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-UnitKind = Literal["patients", "fields", "cells"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Laboratory:
@@ -33,7 +31,7 @@ class Laboratory:
     Attributes
     ----------
     index : CellIndex
-        The cells; the patient of each is its unit.
+        The cells.
     pixels : (N, S, S, 3) ndarray of uint8
         RGB, aligned with the index.
     kind : str
@@ -44,7 +42,7 @@ class Laboratory:
 
     index: CellIndex
     pixels: NDArray[np.uint8]
-    kind: UnitKind
+    kind: GroupKind
     notes: tuple[str, ...]
 
     @property
@@ -54,8 +52,8 @@ class Laboratory:
 
     @property
     def units(self) -> NDArray[np.str_]:
-        """The unit of each cell."""
-        return np.array([cell.patient or "" for cell in self.index])
+        """The group of each cell, of `kind`: what is held back and resampled."""
+        return np.array([cell.group(self.kind) for cell in self.index])
 
 
 def read_laboratory(
@@ -98,17 +96,16 @@ def read_laboratory(
     notes = [note for index in indices for note in index.notes if not note.startswith("patients are not known")]
     if repeated:
         notes.append(f"{counted(repeated, 'cell')} given twice and counted once")
-    kind = _kind(joined)
+    kind = CellIndex(indices[0].root, tuple(joined), "several").group_kind
     if kind == "cells":
         notes.append(
             "neither patients nor fields are known: cells of one field may stand on both sides, so that the figures are"
             " too good; name them in a CSV table with the columns file,label,field"
         )
-    cells_of_units = tuple(_with_unit(joined[row], kind) for row in chosen)
     unreadable: list[UnreadablePicture] = [picture for index in indices for picture in index.unreadable]
     whole = CellIndex(
         indices[0].root,
-        cells_of_units,
+        tuple(joined[row] for row in chosen),
         indices[0].layout if len(indices) == 1 else "several",
         tuple(unreadable),
         tuple(notes),
@@ -134,16 +131,3 @@ def _once_each(cells: Sequence[LabelledCell]) -> tuple[NDArray[np.intp], int]:
                 "correct one of them"
             )
     return np.array(sorted(first.values()), np.intp), len(cells) - len(first)
-
-
-def _kind(cells: Sequence[LabelledCell]) -> UnitKind:
-    if all(cell.patient is not None for cell in cells):
-        return "patients"
-    if all(cell.photograph is not None for cell in cells):
-        return "fields"
-    return "cells"
-
-
-def _with_unit(cell: LabelledCell, kind: UnitKind) -> LabelledCell:
-    unit = {"patients": cell.patient, "fields": cell.photograph, "cells": cell.file}[kind]
-    return replace(cell, patient=unit if kind == "patients" else f"{kind[:-1]} {unit}")

@@ -2,8 +2,9 @@
 
 Cells of one patient share stain, light and camera: divided at random, accuracy rises by two to three points that
 no new patient will see (Rajaraman et al. 2018). So whole patients are dealt out, evenly in labels, donors and
-numbers of cells. `by="image"` makes the random split of the notebooks, and says what leaks; `by="folder"` takes
-over the `train/`, `valid/` and `test/` folders of a tree, and says the same.
+numbers of cells; `by="field"` and `by="laboratory"` do so with photographs and laboratories. `by="image"` makes the
+random split of the notebooks, and says what leaks; `by="folder"` takes over the `train/`, `valid/` and `test/` folders
+of a tree, and says the same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from giemsa.data.index import CellIndex, LabelledCell
     from giemsa.data.labels import LabelSets
 
-SplitBy = Literal["patient", "image", "folder"]
+SplitBy = Literal["patient", "field", "laboratory", "image", "folder"]
 HOLD_OUT_PARTS: Final[tuple[str, ...]] = ("train", "validation", "test")
 
 _FORMAT: Final = "giemsa split"
@@ -47,10 +48,10 @@ class Split:
     Attributes
     ----------
     by : str
-        `patient`, `image` or `folder`: what is dealt out as a whole.
+        `patient`, `field`, `laboratory`, `image` or `folder`: what is dealt out as a whole.
     members : tuple of (str, tuple of str)
-        Each part's name and its patients, or the first 16 digits of its pictures' SHA-256. Hold-outs have
-        `train`, `validation` and perhaps `test`; folds are called `0`, `1` and so on.
+        Each part's name and its patients, fields or laboratories, or the first 16 digits of its pictures' SHA-256.
+        Hold-outs have `train`, `validation` and perhaps `test`; folds are called `0`, `1` and so on.
     n_folds : int
         How many folds there are; 0 for a hold-out.
     seed : int
@@ -154,10 +155,10 @@ def make_split(
     labels : LabelSets
         Aligned with `index`; donors are dealt out evenly too, where they are known.
     by : str
-        `patient`; `image` for the notebooks' random split, in which byte-identical pictures stay together;
-        `folder` for the parts that the folders give.
+        `patient`, `field` or `laboratory`; `image` for the notebooks' random split, in which byte-identical pictures
+        stay together; `folder` for the parts that the folders give.
     folds : int, optional
-        Make so many folds, 2 or more, instead of a hold-out.
+        Make so many folds, 2 or more, instead of a hold-out. As many as there are laboratories leave each out once.
     validation, test : float
         Shares of the hold-out, between 0 and 1; `test` may be 0.
     seed : int
@@ -168,7 +169,7 @@ def make_split(
     UsageError
         If shares or folds are impossible.
     DataError
-        If patients are not known, or fewer than parts.
+        If patients (or fields, laboratories) are not known, or fewer than parts.
 
     Warns
     -----
@@ -177,8 +178,8 @@ def make_split(
     """
     names, shares = _named_shares(folds, validation, test)
     rng = np.random.default_rng((_SEED_STREAM, seed))
-    if by == "patient":
-        members = _deal_patients(index, labels, names, shares, rng)
+    if by in _WHOLE:
+        members = _deal_whole(index, labels, names, shares, rng, by=by)
     elif by == "image":
         members = _deal_images(index, names, shares, rng)
     elif by == "folder":
@@ -186,7 +187,7 @@ def make_split(
             raise UsageError(f"folders give no folds, but {folds} were asked for; leave out the folds")
         members = _take_folders(index)
     else:
-        raise UsageError(f"a split by {by!r} is not known; expected patient, image or folder")
+        raise UsageError(f"a split by {by!r} is not known; expected patient, field, laboratory, image or folder")
     split = Split(by, members, folds or 0, seed, index.digest)
     _warn_of_leaks(split, index)
     _warn_of_missing_classes(split, index, labels)
@@ -220,7 +221,7 @@ def read_split(path: str | os.PathLike[str]) -> Split:
     for name, units in split.members:
         for unit in units:
             if unit in part_of:
-                what = "patient" if split.by == "patient" else "picture"
+                what = _WHOLE.get(split.by, "picture")
                 message = (
                     f"{place}: the {what} {unit} stands in {part_of[unit]} and in {name}; expected each in one part:"
                     " make the split again with: giemsa data split"
@@ -253,8 +254,21 @@ def _patient_key(cell: LabelledCell) -> str:
     return cell.patient or ""
 
 
+def _field_key(cell: LabelledCell) -> str:
+    return cell.photograph or ""
+
+
+def _laboratory_key(cell: LabelledCell) -> str:
+    return cell.laboratory or ""
+
+
+_WHOLE: Final[dict[SplitBy, str]] = {"patient": "patient", "field": "field", "laboratory": "laboratory"}
+"""What is dealt out as a whole by its name, which may be unknown."""
+
 _KEYS: Final[dict[SplitBy, Callable[[LabelledCell], str]]] = {
     "patient": _patient_key,
+    "field": _field_key,
+    "laboratory": _laboratory_key,
     "image": _picture_key,
     "folder": _folder_key,
 }
@@ -277,31 +291,37 @@ def _named_shares(folds: int | None, validation: float, test: float) -> tuple[tu
     return HOLD_OUT_PARTS[:kept], np.array(shares[:kept])
 
 
-def _deal_patients(
+def _deal_whole(
     index: CellIndex,
     labels: LabelSets,
     names: tuple[str, ...],
     shares: NDArray[np.float64],
     rng: np.random.Generator,
+    *,
+    by: SplitBy,
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    unknown = sum(cell.patient is None for cell in index)
+    what, several = _WHOLE[by], {"laboratory": "laboratories"}.get(by, f"{by}s")
+    keys = [_KEYS[by](cell) for cell in index]
+    unknown = keys.count("")
     if unknown:
         message = (
-            f"{index.root}: the patient of {unknown:,} of {counted(len(index), 'cell')} is not known, so patients "
-            "cannot be kept together; name them in a CSV table with the columns file,label,patient, or split --by "
+            f"{index.root}: the {what} of {unknown:,} of {counted(len(index), 'cell')} is not known, so {several} "
+            f"cannot be kept together; name them in a CSV table with the columns file,label,{what}, or split --by "
             "image and expect too good figures"
         )
         raise DataError(message)
-    patients = index.patients
-    if len(patients) < len(names):
-        message = f"{index.root}: {counted(len(patients), 'patient')} cannot fill {len(names)} parts; ask for fewer"
-        raise DataError(message)
-    place = {patient: number for number, patient in enumerate(patients)}
-    rows = np.array([place[cell.patient or ""] for cell in index], np.intp)
-    amounts = _amounts(rows, labels, len(patients))
+    units = sorted(set(keys))
+    if len(units) < len(names):
+        number = counted(len(units), what) if len(units) == 1 else f"{len(units)} {several}"
+        raise DataError(f"{index.root}: {number} cannot fill {len(names)} parts; ask for fewer")
+    if by == "laboratory" and len(units) == len(names):
+        return tuple((name, (unit,)) for name, unit in zip(names, units, strict=True))
+    place = {unit: number for number, unit in enumerate(units)}
+    rows = np.array([place[key] for key in keys], np.intp)
+    amounts = _amounts(rows, labels, len(units))
     dealt = _deal_evenly(amounts, shares, rng)
     return tuple(
-        (name, tuple(patients[number] for number in np.flatnonzero(dealt == part))) for part, name in enumerate(names)
+        (name, tuple(units[number] for number in np.flatnonzero(dealt == part))) for part, name in enumerate(names)
     )
 
 
@@ -416,6 +436,8 @@ def _take_folders(index: CellIndex) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def _warn_of_leaks(split: Split, index: CellIndex) -> None:
     if split.by == "patient":
         return
+    if not index.patients and split.by in _WHOLE:
+        return
     if not index.patients:
         message = (
             f"split by {split.by}, and patients are not known: cells of one patient may stand on several sides, which"
@@ -446,9 +468,10 @@ def _warn_of_missing_classes(split: Split, index: CellIndex, labels: LabelSets) 
 def _check_data(split: Split, index: CellIndex) -> None:
     """Make sure that each cell has a part and each member of a part is there."""
     whole = index.whole or index
-    key, what = _KEYS[split.by], "patient" if split.by == "patient" else "picture"
-    if split.by == "patient" and not whole.patients_known:
-        message = f"{whole.root}: the split is by patient, but these data do not tell patients ({whole.summary})"
+    key, what = _KEYS[split.by], _WHOLE.get(split.by, "picture")
+    if split.by in _WHOLE and not all(map(key, whole)):
+        several = {"laboratory": "laboratories"}.get(what, f"{what}s")
+        message = f"{whole.root}: the split is by {what}, but these data do not tell {several} ({whole.summary})"
         raise DataError(f"{message}; use the data that it was made for")
     here = {key(cell) for cell in whole}
     assigned = {unit for _, units in split.members for unit in units}

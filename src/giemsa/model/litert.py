@@ -1,4 +1,4 @@
-"""A model for phones: a `.tflite` file, run by LiteRT (extra `phone`), behind the few methods of a session that we use.
+"""A model for phones: a `.tflite` file, run by LiteRT (extra `phone`).
 
 The file takes one cell at a time, as phones do. What a caller must know besides stands in it as in an ONNX file: as
 `giemsa.json` in a zip archive behind the flatbuffer, which is where TensorFlow Lite keeps associated files too.
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import threading
 import zipfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from giemsa.errors import MissingExtraError
+from giemsa.errors import MissingExtraError, ModelError
+from giemsa.model.runtime import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,16 +29,7 @@ METADATA_FILE: Final = "giemsa.json"
 PROVIDER: Final = "LiteRT"
 
 _MAX_METADATA: Final = 16 * 2**20
-_TYPES: Final = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """An input or an output, described as ONNX Runtime does; the number of cells is free."""
-
-    name: str
-    type: str
-    shape: list[Any]
+_DTYPES: Final = {"float32": "float", "float64": "double"}  # as ONNX calls them
 
 
 def with_metadata(flatbuffer: bytes, text: str) -> bytes:
@@ -61,13 +53,20 @@ def read_metadata(content: bytes) -> str | None:
         return None
 
 
-class LiteRtSession:
-    """Runs a TensorFlow Lite model, by the methods of an ONNX Runtime session that `giemsa.model.opened` uses.
+def is_tflite(content: bytes) -> bool:
+    """Whether the bytes are those of a TensorFlow Lite file, by its identifier."""
+    return content[4:8] == b"TFL3"
+
+
+class LiteRt:
+    """A graph in LiteRT; a `giemsa.model.runtime.Runtime`.
 
     Parameters
     ----------
     content : bytes
         The whole file.
+    name : str
+        What it is, for messages: "the model cells.tflite".
     threads : int
         Threads that one run uses.
 
@@ -75,11 +74,13 @@ class LiteRtSession:
     ------
     MissingExtraError
         If LiteRT is not installed.
-    ValueError, RuntimeError
-        From LiteRT, if the file is damaged.
+    ModelError
+        If it is no file that LiteRT can run.
     """
 
-    def __init__(self, content: bytes, *, threads: int) -> None:
+    provider = PROVIDER
+
+    def __init__(self, content: bytes, *, name: str, threads: int = 1) -> None:
         try:
             from ai_edge_litert import interpreter as litert
         except ImportError as error:
@@ -90,50 +91,42 @@ class LiteRtSession:
         self._litert: Any = litert
         self._threads = threads
         self._content = content
+        self._name = name
         self._own = threading.local()
-        with silenced():  # it announces its delegate, once for each process
+        try:
+            verify(content)
+            with silenced():  # it announces its delegate, once for each process
+                interpreter = self._interpreter()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{name} is no TensorFlow Lite file that LiteRT can run: {_said(error)}") from error
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        self._input = inputs[0]["index"] if inputs else -1
+        # Converters name inputs and outputs as they like; the contract's outputs differ in their number of axes.
+        self.inputs = tuple(_spec(one, "cells" if len(inputs) == 1 else str(one["name"])) for one in inputs)
+        self.outputs = tuple(_spec(one, _output_name(one)) for one in outputs)
+        self._places = {spec.name: int(one["index"]) for spec, one in zip(self.outputs, outputs, strict=True)}
+
+    def metadata(self, key: str) -> str | None:
+        """Text of the member `KEY.json` behind the flatbuffer."""
+        return read_metadata(self._content) if f"{key}.json" == METADATA_FILE else None
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute outputs, one cell after another."""
+        found: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
+        try:
             interpreter = self._interpreter()
-        (self._input, *others) = interpreter.get_input_details()
-        outputs = interpreter.get_output_details()
-        self._inputs = [_described(detail) for detail in (self._input, *others)]
-        if len(self._inputs) == 1:
-            self._inputs[0] = Value("cells", self._inputs[0].type, self._inputs[0].shape)
-        # Converters name outputs as they like; the contract's differ in their number of axes.
-        self._places = {_output_name(detail): int(detail["index"]) for detail in outputs}
-        self._outputs = [
-            Value(_output_name(detail), described.type, described.shape)
-            for detail, described in zip(outputs, map(_described, outputs), strict=True)
-        ]
-
-    def get_providers(self) -> list[str]:
-        """Name what computes."""
-        return [PROVIDER]
-
-    def get_inputs(self) -> list[Value]:
-        """Describe the inputs."""
-        return self._inputs
-
-    def get_outputs(self) -> list[Value]:
-        """Describe the outputs."""
-        return self._outputs
-
-    def metadata(self) -> str | None:
-        """Return the card."""
-        return read_metadata(self._content)
-
-    def run(self, names: Sequence[str], cells: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Score cells, one after another."""
-        interpreter = self._interpreter()
-        found: list[list[NDArray[np.float32]]] = [[] for _ in names]
-        for cell in cells["cells"]:
-            interpreter.set_tensor(self._input["index"], cell[None])
-            interpreter.invoke()
-            for place, name in enumerate(names):
-                found[place].append(interpreter.get_tensor(self._places[name])[0])
-        shapes = {value.name: value.shape[1:] for value in self._outputs}
+            for cell in inputs["cells"]:
+                interpreter.set_tensor(self._input, cell[None])
+                interpreter.invoke()
+                for place, name in enumerate(outputs):
+                    found[place].append(interpreter.get_tensor(self._places[name])[0])
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self._name} cannot be run: {_said(error)}; the file is damaged or was exported "
+                             "wrongly") from error  # fmt: skip
+        shapes = {spec.name: spec.shape[1:] for spec in self.outputs}
         return [
             np.stack(each) if each else np.empty((0, *shapes[name]), np.float32)
-            for name, each in zip(names, found, strict=True)
+            for name, each in zip(outputs, found, strict=True)
         ]
 
     def _interpreter(self) -> Any:  # noqa: ANN401  untyped in LiteRT
@@ -143,6 +136,32 @@ class LiteRtSession:
             interpreter.allocate_tensors()
             self._own.interpreter = interpreter
         return interpreter
+
+
+def verify(content: bytes) -> None:
+    """Refuse a flatbuffer with an offset that leads out of it: LiteRT itself would read there, or crash.
+
+    Raises
+    ------
+    ValueError
+        If any table, vector or text of the model does not lie within the file, or an operator names no tensor.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+        for graph in model.subgraphs:
+            tensors, places = len(graph.tensors), list(graph.inputs) + list(graph.outputs)
+            for operator in graph.operators or ():
+                places += [*(operator.inputs if operator.inputs is not None else ()), *operator.outputs]
+                if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
+                    raise ValueError(f"an operator is of kind {operator.opcodeIndex}")
+            if any(not -1 <= place < tensors for place in places):
+                raise ValueError("an operator names a tensor that is not there")
+            if any(not 0 <= tensor.buffer < len(model.buffers) for tensor in graph.tensors):
+                raise ValueError("a tensor names a buffer that is not there")
+    except (ValueError, TypeError, IndexError, AttributeError, MemoryError, OverflowError, struct.error) as error:
+        raise ValueError(f"its structure is damaged ({_said(error)})") from error
 
 
 @contextmanager
@@ -161,11 +180,14 @@ def silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _described(detail: dict[str, Any]) -> Value:
+def _spec(detail: dict[str, Any], name: str) -> TensorSpec:
     kind = np.dtype(detail["dtype"]).name
-    shape: list[Any] = [int(side) for side in detail["shape"]]
-    return Value(str(detail["name"]), _TYPES.get(kind, f"tensor({kind})"), ["N", *shape[1:]])
+    return TensorSpec(name, _DTYPES.get(kind, kind), ("N", *(int(side) for side in detail["shape"][1:])))
 
 
 def _output_name(detail: dict[str, Any]) -> str:
     return {1: "logit", 3: "evidence"}.get(len(detail["shape"]), str(detail["name"]))
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

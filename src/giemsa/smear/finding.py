@@ -17,19 +17,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
 
 from giemsa.errors import ModelError
+from giemsa.model.onnx_runtime import OnnxRuntime
+from giemsa.model.shipped import FINDER_PATH, check_shipped
 from giemsa.smear.light import Stain, burnt_in_marks, measure_stain, seen_area, without_marks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FINDER_PATH: Final = Path(__file__).parents[1] / "model" / "embedded" / "finder.onnx"
 RED_CELL_UM: Final = 7.5
 """Diameter of a red cell on a dried film, 7 to 8 micrometres (Bain, Blood Cells, 5th ed. 2015)."""
 COARSE_PX: Final = 1280
@@ -366,15 +366,10 @@ def finder() -> tuple[int, int, Any]:
     ModelError
         If the installation lacks it.
     """
-    import onnxruntime
-
     if not FINDER_PATH.is_file():
         raise ModelError(f"this installation has no finder of cells at {FINDER_PATH}; install Giemsa again")
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(FINDER_PATH.read_bytes(), options, providers=["CPUExecutionProvider"])
-    card = json.loads(session.get_modelmeta().custom_metadata_map["giemsa_finder"])
-    return int(card["cell_px"]), int(card["stride"]), session
+    content = FINDER_PATH.read_bytes()
+    check_shipped(FINDER_PATH, content)
+    network = OnnxRuntime(content, name=f"the finder of cells {FINDER_PATH}")
+    card = json.loads(network.metadata("giemsa_finder") or "{}")
+    return int(card["cell_px"]), int(card["stride"]), network

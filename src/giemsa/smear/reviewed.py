@@ -1,9 +1,7 @@
 """Reviewed fields, for `giemsa smear calibrate`: photographs with every infected cell labelled, or decided-on smears.
 
-- A JSON file like those of public annotated fields: a list of `{"image": ..., "objects": [{"category": ..., "x0": ...,
-  "y0": ..., "x1": ..., "y1": ...}]}`, with the photographs beside it. `red blood cell` is healthy, `white blood cell`,
-  `leukocyte` and `difficult` are passed over, and every other category is a parasite's stage. In these fields, a
-  found cell that no infected box covers is healthy.
+- Annotated fields (`giemsa.formats.boxed_fields`), every infected cell of which is boxed. A found cell that no infected
+  box covers is healthy; boxes of white cells, platelets, artefacts and what the reader found difficult are passed over.
 - The output folder of a smear with a `decisions.json` in it: the fields that it names as complete.
 """
 
@@ -11,11 +9,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from giemsa.errors import DataError
+from giemsa.formats.boxed_fields import find_annotations, read_annotations
 from giemsa.smear.decisions import read_decisions
 from giemsa.smear.output import SmearFolder
 from giemsa.smear.reading import SmearReader, judge_field, slide_of
@@ -27,10 +26,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from giemsa.formats.boxed_fields import LabelledObject
     from giemsa.smear.results import JudgedField, ReadField
 
-HEALTHY: Final = "red blood cell"
-PASSED_OVER: Final = frozenset({"difficult", "white blood cell", "leukocyte"})
 _SAME: Final = 0.4  # intersection over union from which a box is a cell's label
 
 
@@ -49,8 +47,8 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
         path = Path(given)
         if path.is_dir() and (path / "fields.jsonl").is_file():
             fields += _of_smear(path, reader)
-        elif path.is_dir() and (path / "annotations.json").is_file():
-            fields += _of_annotations(path / "annotations.json", reader)
+        elif path.is_dir() and (annotations := find_annotations(path)) is not None:
+            fields += _of_annotations(annotations, reader)
         elif path.is_file():
             fields += _of_annotations(path, reader)
         elif not path.exists():
@@ -62,20 +60,20 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
     return fields
 
 
-def labelled(judged: JudgedField, objects: Sequence[dict[str, Any]]) -> LabelledField:
+def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> LabelledField:
     """Match a field's cells with what people labelled in it.
 
     Parameters
     ----------
     judged : JudgedField
         The field.
-    objects : sequence of dict
-        `category, x0, y0, x1, y1`, ends exclusive.
+    objects : sequence of LabelledObject
+        Boxes; those of anything but red cells are passed over.
     """
     boxes = np.array([[c.x0, c.y0, c.x1, c.y1] for c in judged.cells], float).reshape(-1, 4)
-    kept = [o for o in objects if o["category"] not in PASSED_OVER]
-    labels = np.array([[o["x0"], o["y0"], o["x1"], o["y1"]] for o in kept], float).reshape(-1, 4)
-    sick = np.array([o["category"] != HEALTHY for o in kept], bool)
+    kept = [one for one in objects if one.kind in ("healthy", "infected")]
+    labels = np.array([one.corners for one in kept], float).reshape(-1, 4)
+    sick = np.array([one.kind == "infected" for one in kept], bool)
     infected = np.zeros(len(boxes), bool)
     found = np.zeros(len(labels), bool)
     for cell, label in matched(boxes, labels, _SAME):
@@ -137,26 +135,20 @@ def _whole(labels: NDArray[np.float64], read: ReadField) -> NDArray[np.bool_]:
 
 
 def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
-    try:
-        annotations = json.loads(path.read_text(encoding="utf-8"))
-        objects = {str(entry["image"]): list(entry["objects"]) for entry in annotations}
-        for entry in objects.values():
-            for one in entry:
-                _ = one["category"], *(float(one[side]) for side in ("x0", "y0", "x1", "y1"))
-    except OSError as error:
-        raise DataError(f"the annotations {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path} is no file of annotations ({why}); expected a list of objects with image and "
-                        "objects (category, x0, y0, x1, y1)") from error  # fmt: skip
-    for name in objects:
+    annotations = {field.image: field for field in read_annotations(path)}
+    for name, field in annotations.items():
+        if not field.complete:
+            raise DataError(
+                f"{path} labels only some of the cells of {name}, so that its other cells are not known to be healthy; "
+                "calibrate on fields in which every infected cell is boxed"
+            )
         if not (path.parent / name).is_file():
             raise DataError(f"{path} names the photograph {name}, which is not beside it")
-    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in objects)))
+    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in annotations)))
     slide = slide_of(reads)
-    for name, read in zip(objects, reads, strict=True):
+    for field, read in zip(annotations.values(), reads, strict=True):
         if not read.refusal:
-            yield labelled(judge_field(read, slide, np.inf, {}), objects[name])
+            yield labelled(judge_field(read, slide, np.inf, {}), field.objects)
 
 
 def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from giemsa.errors import DataError
+from giemsa.verdicts import is_parasitized
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -269,6 +270,27 @@ def expected_calibration_error(
     return float(_ratio(_sum(gaps), _sum(curve.cells)))
 
 
+def sensitivity_at(
+    positive: ArrayLike, score: ArrayLike, false_positive_rate: float, weights: ArrayLike | None = None
+) -> float:
+    """Sensitivity at the score that at most this share of the uninfected cells exceeds.
+
+    Parameters, Raises: as `roc_auc`.
+
+    Returns
+    -------
+    float
+        NaN where there are fewer uninfected cells than it takes to see one false positive, or no parasitized one.
+    """
+    ranking = _Ranking(_as_bool(positive, "positive"), _as_scores(score))
+    tp, fp = ranking.cumulate(_as_weights(weights, ranking.cells))
+    if not len(tp) or tp[-1] == 0 or fp[-1] * false_positive_rate < 1:
+        return float("nan")
+    allowed = np.floor(false_positive_rate * fp[-1] + 1e-9)
+    within = np.flatnonzero(fp <= allowed)
+    return float(tp[within[-1]] / tp[-1]) if within.size else 0.0
+
+
 def roc_curve(positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> RocCurve:
     """Compute every point of the ROC curve; a rate of a class without cells is NaN.
 
@@ -354,6 +376,11 @@ class Tally:
     units : int, optional
         U; the highest number in `unit_of_cell`, and one, by default.
 
+    Attributes
+    ----------
+    bin_cells, bin_positive : (U, B) ndarray of float64
+        Cells, and parasitized ones, of each unit in each bin of the reliability curve.
+
     Raises
     ------
     DataError
@@ -377,7 +404,7 @@ class Tally:
         self._ranking = _Ranking(is_positive, p)
         self._unit_by_rank = unit[self._ranking.order]
 
-        called = p >= threshold
+        called = is_parasitized(p, threshold)
         self._counts = np.stack(
             [
                 self._per_unit(is_positive & called),
@@ -389,9 +416,9 @@ class Tally:
         )
         self._squares = self._per_unit((p - is_positive) ** 2)
         self.bin_edges, bin_of = _bin(p, ECE_BINS)
-        self._bin_cells = self._per_unit_and_bin(bin_of, np.ones_like(p))
+        self.bin_cells = self._per_unit_and_bin(bin_of, np.ones_like(p))
         self._bin_p = self._per_unit_and_bin(bin_of, p)
-        self._bin_positive = self._per_unit_and_bin(bin_of, is_positive.astype(np.float64))
+        self.bin_positive = self._per_unit_and_bin(bin_of, is_positive.astype(np.float64))
 
     def confusion(self, multiplicity: ArrayLike | None = None) -> Confusion:
         """Count cells by label and verdict, each unit as often as `multiplicity` [..., U] says (once by default)."""
@@ -414,7 +441,7 @@ class Tally:
         weights = self._weights(multiplicity)
         counts = self.confusion(weights)
         tp, fp = self._ranking.cumulate_ranked(weights[..., self._unit_by_rank])
-        gaps = np.abs(weights @ (self._bin_p - self._bin_positive)).sum(axis=-1)
+        gaps = np.abs(weights @ (self._bin_p - self.bin_positive)).sum(axis=-1)
         return {
             "accuracy": accuracy(counts),
             "balanced_accuracy": balanced_accuracy(counts),
@@ -429,12 +456,29 @@ class Tally:
             "ece": _ratio(gaps, counts.total),
         }
 
+    def roc_auc(self, multiplicity: ArrayLike | None = None) -> FloatArray:
+        """Area under the ROC curve alone, each unit counted as `multiplicity` [..., U] says."""
+        weights = self._weights(multiplicity)
+        return _area_under_roc(*self._ranking.cumulate_ranked(weights[..., self._unit_by_rank]))
+
+    def share(self, metric: str) -> tuple[FloatArray, FloatArray] | None:
+        """How many of how many cells of each unit, [U] and [U], where a metric is such a share; None where not."""
+        tp, fp, tn, fn = self._counts.T
+        shares = {
+            "accuracy": (tp + tn, tp + fp + tn + fn),
+            "sensitivity": (tp, tp + fn),
+            "specificity": (tn, tn + fp),
+            "precision": (tp, tp + fp),
+        }
+        found = shares.get(metric)
+        return found if found is not None and found[1].sum() > 0 else None
+
     def reliability(self, multiplicity: ArrayLike | None = None) -> ReliabilityCurve:
         """Compute the reliability curve in `ECE_BINS` bins, each unit counted as `multiplicity` [..., U] says."""
         weights = self._weights(multiplicity)
-        cells = weights @ self._bin_cells
+        cells = weights @ self.bin_cells
         return ReliabilityCurve(
-            self.bin_edges, cells, _ratio(weights @ self._bin_p, cells), _ratio(weights @ self._bin_positive, cells)
+            self.bin_edges, cells, _ratio(weights @ self._bin_p, cells), _ratio(weights @ self.bin_positive, cells)
         )
 
     def _weights(self, multiplicity: ArrayLike | None) -> FloatArray:

@@ -11,7 +11,6 @@
     counts.py     figures for Prometheus
     figures.py    a model's labelled predictions -> curves with intervals
     database.py   answers of reviewers, appended and never changed
-    agreement.py  Cohen's kappa with an interval
     reviews.py    the routes of the review
     page.py       the page's layout, in Dash; what it does is in assets/
 

@@ -13,8 +13,8 @@ from pydantic import Field, StringConstraints
 from giemsa.data.patients import origin_of
 from giemsa.errors import PictureError
 from giemsa.images import sniff
+from giemsa.stats.agreement import agree
 from giemsa.verdicts import VerdictName  # noqa: TC001 - pydantic reads it
-from giemsa.web.agreement import agree
 from giemsa.web.api import PICTURES_BODY, Words, problems, with_example
 from giemsa.web.database import Answer, Conflict, Review
 from giemsa.web.problems import ProblemError

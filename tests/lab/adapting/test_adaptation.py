@@ -23,8 +23,8 @@ from giemsa.lab.adapting.adaptation import (
     open_start,
     working_folder,
 )
-from giemsa.lab.adapting.report import sensitivity_at
 from giemsa.model import open_model
+from giemsa.stats.metrics import sensitivity_at
 
 FIELDS, ACROSS, DOWN, SIDE = 8, 5, 4, 40
 PARASITES_A_FIELD = 4
@@ -109,7 +109,8 @@ def test_what_is_forgotten_is_measured_on_patients_that_were_not_rehearsed(adapt
 def test_it_is_a_run_like_any_other(adapted, trained, site, tmp_path):
     card = open_model(adapted).card
     assert card.name == "default-adapted"
-    assert "field 0.png" in card.training_patients
+    assert {name.partition("P")[0][:1] for name in card.training_patients} == {"C"}  # patients, and no field
+    assert not any("field" in name for name in card.training_patients)
     assert json.loads((adapted / "run.json").read_text())["weights"] == {"source": trained.folder.name}
     assert set(trained.record.patients) <= set(card.training_patients)
     record = json.loads((adapted / "run.json").read_text())
@@ -152,6 +153,9 @@ def test_the_cut_allows_as_many_false_alarms_as_wanted_and_no_more():
         assert (healthy >= cut).mean() <= wanted
         assert (healthy >= cut).sum() == math.floor(wanted * len(healthy))
         assert sensitivity_at(positive, logit, wanted) == pytest.approx((logit[positive] >= cut).mean())
+        times = rng.integers(0, 3, len(logit))
+        repeated = sensitivity_at(np.repeat(positive, times), np.repeat(logit, times), wanted)
+        assert sensitivity_at(positive, logit, wanted, times) == pytest.approx(repeated)
 
 
 def test_sensitivity_at_rare_false_alarms_needs_enough_uninfected_cells():

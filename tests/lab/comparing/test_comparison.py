@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,9 +12,11 @@ import pytest
 
 from giemsa.cli import main
 from giemsa.errors import DataError, UsageError
+from giemsa.formats.evaluations import Predictions, read_evaluation
 from giemsa.lab.comparing.comparison import compare
-from giemsa.lab.comparing.entries import Contender, measure_speed, open_contenders, read_predictions
-from giemsa.lab.evaluation.reports import Predictions, write_evaluation
+from giemsa.lab.comparing.entries import Contender, measure_speed, open_contenders
+from giemsa.lab.evaluation.reports import write_evaluation
+from giemsa.stats.intervals import bca_limits
 from giemsa.stats.metrics import accuracy, confusion, roc_auc
 
 
@@ -56,12 +59,30 @@ def contender(name, predictions, **more):
 def test_predictions_are_read_back_as_they_were_written(tmp_path):
     written = drawn_predictions()
     written.p_parasitized[3] = written.logit[3] = np.nan
-    _, read = read_predictions(save(tmp_path / "one", written))
+    read = read_evaluation(save(tmp_path / "one", written)).predictions
     np.testing.assert_array_equal(read.p_parasitized, written.p_parasitized)
     np.testing.assert_array_equal(read.official, written.official)
     np.testing.assert_array_equal(read.reviewed, written.reviewed)
     np.testing.assert_array_equal(read.donor, written.donor)
     assert read.patients == written.patients
+
+
+def test_fields_are_those_that_were_written_and_only_old_evaluations_tell_them_by_names_of_files(tmp_path):
+    written = drawn_predictions()
+    names = [f"C1P1thinF_IMG_20150604_10472{row % 2}_cell_{row}.png" for row in range(len(written.images))]
+    fields = [f"slide {row % 3}" for row in range(len(names))]
+    new = replace(written, images=names, fields=fields, patients=None)
+    save(tmp_path / "new", new)
+    save(tmp_path / "old", replace(new, fields=None))
+    with (tmp_path / "old" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "old" / "predictions.csv").open("w", newline="") as file:  # as version 0.1.0 wrote it
+        writer = csv.DictWriter(file, [column for column in rows[0] if column != "field"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    one, other = open_contenders([str(tmp_path / "new"), str(tmp_path / "old")])
+    assert one.predictions.fields == fields
+    assert sorted(set(other.predictions.fields)) == ["IMG_20150604_104720", "IMG_20150604_104721"]
 
 
 def test_differences_are_those_of_the_figures_and_resample_the_same_patients():
@@ -74,19 +95,23 @@ def test_differences_are_those_of_the_figures_and_resample_the_same_patients():
     names = sorted(set(one.patients))
     rows = {name: [row for row, patient in enumerate(one.patients) if patient == name] for name in names}
     by_hand = {"accuracy": [], "roc_auc": []}
-    for _ in range(300):
-        drawn = np.concatenate([rows[names[place]] for place in rng.integers(0, len(names), len(names))])
+    draws = [rng.integers(0, len(names), len(names)) for _ in range(300)]
+    draws += [[place for place in range(len(names)) if place != left_out] for left_out in range(len(names))]
+    for places in draws:
+        drawn = np.concatenate([rows[names[place]] for place in places])
         truth = one.official[drawn] == 1
         scores = [predictions.p_parasitized[drawn] for predictions in (one, other)]
         right = [float(accuracy(confusion(truth, score >= 0.5))) for score in scores]
         by_hand["accuracy"].append(right[1] - right[0])
         by_hand["roc_auc"].append(roc_auc(truth, scores[1]) - roc_auc(truth, scores[0]))
     for metric, values in by_hand.items():
-        low, high = np.quantile(values, [0.025, 0.975])
-        assert difference[metric].low == pytest.approx(low, abs=1e-12)
-        assert difference[metric].high == pytest.approx(high, abs=1e-12)
         figures = [standing.figures[metric].value for standing in official.standings]
-        assert difference[metric].value == pytest.approx(figures[1] - figures[0])
+        value = difference[metric].value
+        assert value == pytest.approx(figures[1] - figures[0])
+        low, high = bca_limits(value, np.array(values[:300]), np.array(values[300:]), len(names))
+        assert difference[metric].low == pytest.approx(low, abs=1e-9)
+        assert difference[metric].high == pytest.approx(high, abs=1e-9)
+        assert (difference[metric].unit, difference[metric].units) == ("patients", len(names))
 
 
 def test_a_run_does_not_differ_from_itself():
@@ -185,7 +210,7 @@ def test_a_damaged_evaluation_is_refused(tmp_path):
     folder = save(tmp_path / "one", drawn_predictions())
     (folder / "predictions.csv").write_text("image,logit\na.png,1\n")
     with pytest.raises(DataError, match="is no evaluation as `giemsa evaluate` writes it"):
-        read_predictions(folder)
+        read_evaluation(folder)
 
 
 def test_a_folder_of_pages_is_written_whole_and_not_over_others(evaluations, tmp_path, capsys):

@@ -12,18 +12,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 from sklearn import metrics as reference
 
 from giemsa.errors import DataError, OutputError
-from giemsa.lab.evaluation import reports as evaluation
-from giemsa.lab.evaluation.reports import (
-    FILES,
-    Predictions,
-    check_evaluation_folder,
-    evaluate_predictions,
-    write_evaluation,
-)
+from giemsa.formats.evaluations import PREDICTION_COLUMNS, Predictions
+from giemsa.lab.evaluation.reports import FILES, check_evaluation_folder, write_evaluation
+from giemsa.stats.evaluation import evaluate_predictions
 from giemsa.stats.metrics import METRICS
 from giemsa.verdicts import DISCLAIMER
 
@@ -120,10 +115,12 @@ def test_donors_without_a_false_alarm_get_the_exact_bound_and_its_unit():
         resamples=50,
     ).to_dict()["donors"]
 
-    bound = binomtest(0, 60).proportion_ci(0.95, method="exact").high
+    effective = 60 * (t.ppf(0.975, 59) / t.ppf(0.975, 5)) ** 2  # six patients tell less than sixty cells
+    bound = 1 - 0.025 ** (1 / effective)
     assert report["false_positives_per_million"]["value"] == 0
     assert report["false_positives_per_million"]["high"] == pytest.approx(1e6 * bound)
-    assert report["false_positives_per_million"]["unit"] == "cells"
+    assert report["false_positives_per_million"]["unit"] == "patients"
+    assert report["false_positives_per_million"]["units"] == 6
     assert report["false_positives_per_million"]["interval"] == "exact (Clopper-Pearson)"
     assert report["parasites_per_microlitre"]["high"] == pytest.approx(5e6 * bound)
     assert "undisputed" not in report
@@ -285,7 +282,7 @@ def test_the_rows_of_predictions_give_the_figures_again(tmp_path):
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
 
-    assert list(rows[0]) == list(evaluation.PREDICTION_COLUMNS)
+    assert list(rows[0]) == list(PREDICTION_COLUMNS)
     assert [row["image"] for row in rows] == predictions.images
     label = [row["official"] == "parasitized" for row in rows]
     p = [float(row["p_parasitized"]) for row in rows]
@@ -307,8 +304,8 @@ def test_what_is_not_known_is_an_empty_field(tmp_path):
     )
     write_evaluation(tmp_path / "out", predictions, predictions.evaluate(0.5))
     lines = (tmp_path / "out" / "predictions.csv").read_bytes().splitlines()
-    assert lines[1] == b"a.png,,parasitized,,,parasitized,0.8,1.4,"
-    assert lines[3] == b"c\xff.png,,,,,unreadable,,,the file is empty"
+    assert lines[1] == b"a.png,,,parasitized,,,parasitized,0.8,1.4,"
+    assert lines[3] == b"c\xff.png,,,,,,unreadable,,,the file is empty"
 
 
 @pytest.mark.parametrize(
@@ -395,7 +392,7 @@ def test_if_the_last_rename_fails_the_old_evaluation_comes_back(tmp_path, monkey
 
 def test_a_report_needs_neither_pytorch_nor_matplotlib():
     code = (
-        "import sys, giemsa.lab.evaluation.reports as e, giemsa.lab.evaluation.held_out;"
+        "import sys, giemsa.stats.evaluation as e, giemsa.lab.evaluation.reports, giemsa.lab.evaluation.held_out;"
         "e.evaluate_predictions([.9, .1], [1, 0], threshold=.5);"
         "sys.exit(bool({'torch', 'matplotlib', 'sklearn', 'pandas'} & set(sys.modules)))"
     )

@@ -11,20 +11,21 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from giemsa.errors import ModelError, UsageError
+from giemsa.formats.evaluations import Predictions
 from giemsa.lab.evaluation.error_analysis import (
     PROPERTIES,
     analyse_errors,
     cell_properties,
     describe_errors,
-    weighted_auc,
 )
-from giemsa.lab.evaluation.reports import MORE_FILES, Predictions
+from giemsa.lab.evaluation.reports import MORE_FILES
 from giemsa.lab.explaining.explainer import EvidenceExplainer, GradCamExplainer, choose_explainer, extent
 from giemsa.lab.explaining.galleries import GALLERY_FILES, Judged, draw_galleries
 from giemsa.lab.explaining.overlays import draw_explanation, overlay
 from giemsa.lab.networks.building import build_network
 from giemsa.lab.recipes import ResidualCnnSettings, SequentialCnnSettings
 from giemsa.model import open_model
+from giemsa.stats.metrics import roc_auc
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
 
@@ -162,7 +163,7 @@ def test_the_weighted_area_is_that_of_cells_counted_so_often():
     values = rng.integers(0, 12, 80).astype(float)  # with ties
     positive, weight = rng.random(80) < 0.4, rng.integers(0, 4, 80).astype(float)
     expected = roc_auc_score(positive, values, sample_weight=weight)
-    assert weighted_auc(values, positive, weight) == pytest.approx(expected)
+    assert roc_auc(positive, values, weight) == pytest.approx(expected)
 
 
 @pytest.fixture

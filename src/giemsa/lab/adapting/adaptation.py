@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 from giemsa.data.index import CellIndex
 from giemsa.data.labels import LabelSets
 from giemsa.data.splits import make_split
-from giemsa.errors import DataError, RunError
+from giemsa.errors import DataError, GiemsaWarning, RunError
 from giemsa.files import replace_file, write_file
 from giemsa.lab.recipes import Recipe, parse_recipe
 from giemsa.lab.training.calibration import MINIMUM_CELLS, Calibration, fit_calibration
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from giemsa.data.index import GroupKind
     from giemsa.data.laboratory import Laboratory
+    from giemsa.data.splits import SplitBy
     from giemsa.lab.training.datasets import LabelledData
     from giemsa.lab.training.runs import Run
 
@@ -314,7 +317,7 @@ def adapt(
     for k in range(int(fold.max()) + 1):
         held = np.flatnonzero(fold == k)
         others = _calibrate(after, positive, np.flatnonzero(fold != k), false_alarms, least=0)
-        called_after[held] = others.probability(after[held]) >= others.threshold
+        called_after[held] = others.called(after[held])
     report("The model that is kept: all of the laboratory's cells.")
     run = trainer.keep(everything, calibration)
     judged_before = judged_after = None
@@ -328,7 +331,7 @@ def adapt(
         fold,
         before,
         after,
-        start.calibration.probability(before) >= start.calibration.threshold,
+        start.calibration.called(before),
         called_after,
         dict(sorted(measured.items())),
         judged_before,
@@ -340,7 +343,11 @@ def folds_of(laboratory: Laboratory) -> NDArray[np.int64]:
     """Deal the laboratory's units out to folds, evenly in parasites."""
     index = laboratory.index
     labels = _plain_labels(index)
-    split = make_split(index, labels, folds=FOLDS, seed=0)
+    by: dict[GroupKind, SplitBy] = {"patients": "patient", "fields": "field", "cells": "image"}
+    with warnings.catch_warnings():
+        if laboratory.kind == "cells":  # the laboratory's notes say so already
+            warnings.simplefilter("ignore", GiemsaWarning)
+        split = make_split(index, labels, by=by[laboratory.kind], folds=FOLDS, seed=0)
     fold = np.empty(len(index), np.int64)
     for name, rows in split.parts(index).items():
         fold[rows] = int(name)

@@ -18,15 +18,15 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from giemsa.files import replace_file, write_file
+from giemsa.formats.evaluations import Predictions
 from giemsa.lab.comparing.comparison import compare
 from giemsa.lab.comparing.entries import Contender
-from giemsa.lab.evaluation.reports import Predictions
-from giemsa.stats.bootstrap import RESAMPLES, Figure, Unit, clopper_pearson, paired_difference
-from giemsa.stats.metrics import roc_auc, roc_curve
+from giemsa.stats.bootstrap import RESAMPLES, Draws, draw_many, estimate_difference
+from giemsa.stats.metrics import roc_auc, roc_curve, sensitivity_at
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FALSE_ALARM_RATES: Final = (0.01, 0.001)
 """Shares of uninfected cells called parasitized at which sensitivity is given."""
 _SIDES: Final = ("before", "after")
+_TOO_FEW: Final = "too few uninfected cells to see so rare false alarms"
 _NAMES: Final = {
     "roc_auc": "ROC AUC",
     "sensitivity_at_1_percent": "sensitivity at 1 % false alarms, %",
@@ -49,21 +50,6 @@ _FORGETTING: Final = ("roc_auc", "accuracy", "sensitivity", "specificity")
 _BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#555555"
 
 
-def sensitivity_at(positive: NDArray[np.bool_], score: NDArray[np.floating], false_alarms: float) -> float:
-    """Give the share of parasitized cells above the score that at most this share of the uninfected ones exceeds.
-
-    Returns
-    -------
-    float
-        NaN where there are fewer uninfected cells than it takes to see one false alarm, or no parasitized one.
-    """
-    healthy = np.sort(score[~positive])
-    if not positive.any() or len(healthy) * false_alarms < 1:
-        return float("nan")
-    allowed = int(np.floor(false_alarms * len(healthy) + 1e-9))
-    return float((score[positive] > healthy[len(healthy) - 1 - allowed]).mean())
-
-
 def laboratory_figures(
     laboratory: Laboratory, adaptation: Adaptation, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
@@ -71,34 +57,27 @@ def laboratory_figures(
 
     Intervals resample the laboratory's units; before and after in the same resamples.
     """
-    positive = laboratory.positive
     sides = {
         "before": (adaptation.before, adaptation.called_before),
         "after": (adaptation.after, adaptation.called_after),
     }
-    kind: Unit = laboratory.kind
-    values = {side: _figures(positive, score, called) for side, (score, called) in sides.items()}
-    drawn: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for rows in _resamples(laboratory.units, resamples, seed):
-        for side, (score, called) in sides.items():
-            drawn[side].append(_figures(positive[rows], score[rows], called[rows]))
-    arrays = {side: {name: np.array([one[name] for one in drawn[side]]) for name in _NAMES} for side in sides}
+    drawn = {
+        side: _draw(laboratory, score, called, resamples=resamples, seed=seed)
+        for side, (score, called) in sides.items()
+    }
     found: dict[str, Any] = {
         side: {
-            name: _figure(
-                values[side][name], arrays[side][name], kind, _share(name, positive, sides[side][1])
-            ).to_dict()
+            name: drawn[side][name]
+            .estimate(share=_share(name, laboratory, sides[side][1]), undefined=_TOO_FEW)
+            .to_dict()
             for name in _NAMES
         }
         for side in sides
     }
     found["difference"] = {
-        name: paired_difference(
-            values["after"][name] - values["before"][name], arrays["after"][name] - arrays["before"][name], kind
-        ).to_dict()
-        for name in _NAMES
+        name: estimate_difference(drawn["before"][name], drawn["after"][name]).to_dict() for name in _NAMES
     }
-    found["learning_curve"] = _curve_figures(laboratory, adaptation, arrays["before"], resamples, seed)
+    found["learning_curve"] = _curve_figures(laboratory, adaptation, drawn["before"], resamples, seed)
     return found
 
 
@@ -193,8 +172,9 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     ]
     lines += [
         "",
-        f"In brackets: 95 % interval, bootstrap over the {unit}; with * exact, if cells were independent, since no "
-        "event was seen. Verdicts before: at the old threshold; after: at the threshold of the other folds.",
+        f"In brackets: 95 % interval over {content['units']} {unit}, of a share the wider of bootstrap and exact "
+        "(Clopper-Pearson); with * exact alone, since no event, or no other, was seen. Verdicts "
+        "before: at the old threshold; after: at the threshold of the other folds.",
     ]
     if site["learning_curve"]:
         lines += [
@@ -280,73 +260,74 @@ def draw(path: Path, laboratory: Laboratory, adaptation: Adaptation, content: Ma
             canvas.savefig(partial, dpi=130, format="png")
 
 
-def _figures(positive: NDArray[np.bool_], score: NDArray[np.floating], called: NDArray[np.bool_]) -> dict[str, float]:
-    both = 0 < positive.sum() < len(positive)
+def _draw(
+    laboratory: Laboratory,
+    score: NDArray[np.floating],
+    called: NDArray[np.bool_],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Draws]:
+    """Every figure of `_NAMES`, in resamples of the laboratory's units that depend on the seed alone."""
+    positive = laboratory.positive
+    names, unit = np.unique(laboratory.units, return_inverse=True)
+
+    def figures(multiplicity: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        rows = [_figures(positive, score, called, times[unit]) for times in multiplicity]
+        return {name: np.array([row[name] for row in rows]) for name in _NAMES}
+
+    return draw_many(figures, len(names), laboratory.kind, np.random.default_rng(seed), resamples=resamples)
+
+
+def _figures(
+    positive: NDArray[np.bool_],
+    score: NDArray[np.floating],
+    called: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+) -> dict[str, float]:
+    infected, healthy = float(weight[positive].sum()), float(weight[~positive].sum())
+    undefined = float("nan")
     return {
-        "roc_auc": roc_auc(positive, score) if both else float("nan"),
-        "sensitivity_at_1_percent": sensitivity_at(positive, score, FALSE_ALARM_RATES[0]),
-        "sensitivity_at_0.1_percent": sensitivity_at(positive, score, FALSE_ALARM_RATES[1]),
-        "sensitivity": float(called[positive].mean()) if positive.any() else float("nan"),
-        "specificity": float((~called[~positive]).mean()) if (~positive).any() else float("nan"),
+        "roc_auc": roc_auc(positive, score, weight),
+        "sensitivity_at_1_percent": sensitivity_at(positive, score, FALSE_ALARM_RATES[0], weight),
+        "sensitivity_at_0.1_percent": sensitivity_at(positive, score, FALSE_ALARM_RATES[1], weight),
+        "sensitivity": float(weight[positive & called].sum()) / infected if infected else undefined,
+        "specificity": float(weight[~positive & ~called].sum()) / healthy if healthy else undefined,
     }
 
 
 def _curve_figures(
-    laboratory: Laboratory,
-    adaptation: Adaptation,
-    before: Mapping[str, NDArray[np.float64]],
-    resamples: int,
-    seed: int,
+    laboratory: Laboratory, adaptation: Adaptation, before: Mapping[str, Draws], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     if not adaptation.curve:
         return []
-    positive, kind = laboratory.positive, laboratory.kind
-    wanted = ("roc_auc", "sensitivity_at_1_percent")
-    none = np.zeros(len(positive), np.bool_)
+    none = np.zeros(len(laboratory.index), np.bool_)
     points = []
     for parasites, logit in {0: adaptation.before, **adaptation.curve}.items():
-        values = _figures(positive, logit, none)
-        if parasites == 0:
-            arrays = {name: before[name] for name in wanted}
-        else:
-            drawn = [
-                _figures(positive[rows], logit[rows], none[rows])
-                for rows in _resamples(laboratory.units, resamples, seed)
-            ]
-            arrays = {name: np.array([one[name] for one in drawn]) for name in wanted}
+        drawn = before if parasites == 0 else _draw(laboratory, logit, none, resamples=resamples, seed=seed)
         points.append(
             {
                 "parasites": parasites,
-                **{name: _figure(values[name], arrays[name], kind, None).to_dict() for name in wanted},
+                **{
+                    name: drawn[name].estimate(undefined=_TOO_FEW).to_dict()
+                    for name in ("roc_auc", "sensitivity_at_1_percent")
+                },
             }
         )
     return points
 
 
-def _resamples(units: NDArray[np.str_], resamples: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Draw units with replacement, and give the rows of all of their cells."""
-    names, of_cell = np.unique(units, return_inverse=True)
-    order = np.argsort(of_cell, kind="stable")
-    rows = np.split(order, np.cumsum(np.bincount(of_cell))[:-1])
-    rng = np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield np.concatenate([rows[place] for place in rng.integers(0, len(names), len(names))])
-
-
-def _figure(value: float, drawn: NDArray[np.float64], kind: Unit, share: tuple[int, int] | None) -> Figure:
-    if np.isnan(value):
-        return Figure(None, None, None, kind, reason="too few uninfected cells to see so rare false alarms")
-    if share is not None and share[0] in {0, share[1]}:
-        return Figure(value, *clopper_pearson(*share), unit="cells", exact=True)
-    return paired_difference(value, drawn, kind)
-
-
-def _share(name: str, positive: NDArray[np.bool_], called: NDArray[np.bool_]) -> tuple[int, int] | None:
-    if name == "sensitivity":
-        return int(called[positive].sum()), int(positive.sum())
-    if name == "specificity":
-        return int((~called[~positive]).sum()), int((~positive).sum())
-    return None
+def _share(
+    name: str, laboratory: Laboratory, called: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """How many of how many cells of each unit, for the figures that are shares."""
+    positive = laboratory.positive
+    counted = {"sensitivity": (positive & called, positive), "specificity": (~positive & ~called, ~positive)}
+    if name not in counted:
+        return None
+    unit = np.unique(laboratory.units, return_inverse=True)[1]
+    events, trials = (np.bincount(unit, chosen).astype(np.float64) for chosen in counted[name])
+    return (events, trials) if trials.sum() else None
 
 
 def _predictions(rehearsal: Rehearsal, logit: NDArray[np.float32], calibration: Calibration) -> Predictions:
@@ -398,7 +379,7 @@ def _write(figure: Mapping[str, Any], name: str, *, signed: bool = False) -> str
     text = f"{scale * figure['value']:{sign}.{places}f}"
     if figure["low"] is None:
         return f"{text} ({figure.get('reason', '')})"
-    star = "*" if "exact" in str(figure.get("interval", "")) else ""
+    star = "*" if str(figure.get("interval", "")).startswith("exact") else ""
     return f"{text} [{scale * figure['low']:{sign}.{places}f}, {scale * figure['high']:{sign}.{places}f}]{star}"
 
 
@@ -413,7 +394,7 @@ def _write_cells(path: Path, laboratory: Laboratory, adaptation: Adaptation) -> 
             writer.writerow(
                 (
                     cell.file,
-                    cell.patient,
+                    cell.group(laboratory.kind),
                     int(adaptation.fold[row]),
                     cell.label,
                     words[int(adaptation.called_before[row])],

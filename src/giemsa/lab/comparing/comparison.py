@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from giemsa.errors import DataError
+from giemsa.formats.evaluations import Predictions
 from giemsa.stats.bootstrap import (
-    CONFIDENCE,
     RESAMPLES,
-    Figure,
-    Unit,
     Units,
     draw_figures,
-    figures_of_draws,
-    paired_difference,
+    estimate_difference,
+    estimate_figures,
     units_of,
 )
+from giemsa.stats.intervals import CONFIDENCE, METHODS, Estimate, Unit
 from giemsa.stats.metrics import METRICS, BoolArray, FloatArray, IntArray, Tally
 from giemsa.words import counted
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from giemsa.lab.comparing.entries import Contender
-    from giemsa.lab.evaluation.reports import Predictions
 
 DONOR_METRICS: Final = ("specificity",)
 """What is defined where every cell is uninfected."""
@@ -47,7 +45,7 @@ class Standing:
 
     Attributes
     ----------
-    figures : mapping of str to Figure
+    figures : mapping of str to Estimate
         By metric.
     positive : (N,) ndarray of bool
         Labels of the cells.
@@ -55,7 +53,7 @@ class Standing:
         What it said of them.
     """
 
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Estimate]
     positive: BoolArray
     p_parasitized: FloatArray
 
@@ -72,7 +70,7 @@ class LabelSet:
         How many cells, how many of them labelled parasitized, and how many units are resampled.
     standings : tuple of Standing
         In the order of the contenders.
-    differences : mapping of (int, int) to mapping of str to Figure
+    differences : mapping of (int, int) to mapping of str to Estimate
         For each pair of contenders, first number smaller: the second's figure less the first's, by metric.
     """
 
@@ -81,7 +79,7 @@ class LabelSet:
     parasitized: int
     units: int
     standings: tuple[Standing, ...]
-    differences: Mapping[tuple[int, int], Mapping[str, Figure]]
+    differences: Mapping[tuple[int, int], Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +171,7 @@ def describe(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> dict
             "resamples": comparison.resamples,
             "seed": comparison.seed,
             "confidence": CONFIDENCE,
-            "interval": "percentile; differences within each resample",
+            "interval": f"{METHODS['bootstrap']}; differences within each resample",
         },
         "warnings": list(comparison.warnings),
         "runs": [
@@ -244,8 +242,6 @@ def _same_data(contenders: Sequence[Contender]) -> str:
 
 def _align(contenders: Sequence[Contender]) -> tuple[list[Predictions], list[str]]:
     """Put the cells that all have a prediction for into one order."""
-    from giemsa.lab.evaluation.reports import Predictions
-
     scored: list[dict[str, int]] = []
     readable: list[Predictions] = []
     for contender in contenders:
@@ -326,26 +322,16 @@ def _label_set(
         for said, threshold in zip(p, thresholds, strict=True)
     ]
     # The same seed for each: the same patients are drawn.
-    drawn = [
-        draw_figures(tally, np.random.default_rng(seed), resamples=resamples) if part.count > 1 else None
-        for tally in tallies
-    ]
-    values = [tally.figures() for tally in tallies]
+    drawn = [draw_figures(tally, part.kind, np.random.default_rng(seed), resamples=resamples) for tally in tallies]
     standings = []
     for tally, draws, said in zip(tallies, drawn, p, strict=True):
-        figures = figures_of_draws(tally, draws, part.kind)
+        figures = estimate_figures(tally, draws)
         standings.append(Standing({metric: figures[metric] for metric in wanted}, positive, said[chosen]))
-    differences: dict[tuple[int, int], dict[str, Figure]] = {}
+    differences: dict[tuple[int, int], dict[str, Estimate]] = {}
     for second in range(len(tallies)):
         for first in range(second):
-            one, other = drawn[first], drawn[second]
             differences[first, second] = {
-                metric: paired_difference(
-                    float(values[second][metric] - values[first][metric]),
-                    None if one is None or other is None else other[metric] - one[metric],
-                    part.kind,
-                )
-                for metric in wanted
+                metric: estimate_difference(drawn[first][metric], drawn[second][metric]) for metric in wanted
             }
     return LabelSet(
         name, int(chosen.sum()), int(positive.sum()), part.count, tuple(standings), dict(sorted(differences.items()))

@@ -6,8 +6,6 @@ back here. Nothing is guessed: where a run has no evaluation, or two, that is sa
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import platform
 import time
@@ -21,17 +19,15 @@ import numpy as np
 from giemsa.classifier import Classifier
 from giemsa.data.patients import origin_of
 from giemsa.errors import DataError, UsageError
-from giemsa.lab.evaluation.reports import Predictions
+from giemsa.formats.evaluations import Evaluation, Predictions, is_evaluation, read_evaluation
 from giemsa.model import EMBEDDED_PATH, open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 EMBEDDED_NAME: Final = "default"
 """How the embedded model is called on the command line."""
 
-_EVALUATION_FILES: Final = ("metrics.json", "predictions.csv")
-_LABELS: Final = {"parasitized": 1, "uninfected": 0, "": -1}
 _OUR_OWN: Final = "Patients are not known of all cells"  # a comparison says that for all of its runs at once
 _TYPICAL_CELL_PX: Final = 130  # most cells of the official set are near that
 _SPEED_CELLS: Final = 512
@@ -141,39 +137,6 @@ def open_contenders(places: Sequence[str], *, evaluated: bool = True) -> list[Co
     ]
 
 
-def read_predictions(folder: Path) -> tuple[dict[str, Any], Predictions]:
-    """Read an evaluation's metrics.json and predictions.csv back.
-
-    Raises
-    ------
-    DataError
-        If they are missing or not as `giemsa evaluate` writes them.
-    """
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        float(metrics["threshold"])
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
-        reviewed = np.array([_LABELS[row["reviewed"]] for row in rows], np.int8)
-        predictions = Predictions(
-            images=[row["image"] for row in rows],
-            p_parasitized=np.array([float(row["p_parasitized"] or "nan") for row in rows]),
-            logit=np.array([float(row["logit"] or "nan") for row in rows]),
-            official=np.array([_LABELS[row["official"]] for row in rows], np.int8),
-            reviewed=reviewed if (reviewed >= 0).any() else None,
-            donor=np.array([row["donor"] == "yes" for row in rows]) if any(row["donor"] for row in rows) else None,
-            patients=[row["patient"] or None for row in rows],
-            fields=[_field(row["image"]) for row in rows],
-        )
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise DataError(
-            f"{folder} is no evaluation as `giemsa evaluate` writes it: {type(error).__name__}, {error}; evaluate again"
-        ) from None
-    if not rows:
-        raise DataError(f"{folder} is an evaluation of no cell at all: evaluate again")
-    return metrics, predictions
-
-
 def measure_speed(model: Path, *, threads: int | None = None) -> Speed:
     """Judge drawn noise of a typical cell's size, resizing included and decoding not, and take the time.
 
@@ -227,21 +190,19 @@ def _open(place: str, *, evaluated: bool) -> Contender:
 
 def _open_evaluated(path: Path, place: str) -> Contender:
     evaluation = _find_evaluation(path)
-    metrics, predictions = read_predictions(evaluation)
+    found = read_evaluation(evaluation)
+    metrics, named = found.metrics, found.model
     whole = path.parent if evaluation == path and _has_record(path.parent) else path
-    about = metrics.get("model")
-    named: dict[str, Any] = about if isinstance(about, dict) else {}
-    digest = metrics.get("data_digest") or (metrics.get("data") or {}).get("digest") or ""
     split = metrics.get("split") or {}
     contender = Contender(
         whole.resolve().name,
         place,
-        predictions,
+        _with_fields(found),
         float(metrics["threshold"]),
-        data_digest=str(digest),
+        data_digest=found.data_digest,
         split=str(split.get("part", "")) if isinstance(split, dict) else "",
         command=str(metrics.get("command", "")),
-        model_digest=str(named.get("digest", "")),
+        model_digest=found.model_sha256 or "",
         recipe=str(named.get("name") or metrics.get("recipe") or ""),
         warnings=tuple(
             f"{whole.resolve().name}: {said}" for said in metrics.get("warnings", []) if not said.startswith(_OUR_OWN)
@@ -253,9 +214,9 @@ def _open_evaluated(path: Path, place: str) -> Contender:
 
 
 def _find_evaluation(path: Path) -> Path:
-    if _is_evaluation(path):
+    if is_evaluation(path):
         return path
-    inside = sorted(folder for folder in path.iterdir() if folder.is_dir() and _is_evaluation(folder))
+    inside = sorted(folder for folder in path.iterdir() if folder.is_dir() and is_evaluation(folder))
     if len(inside) == 1:
         return inside[0]
     if inside:
@@ -271,11 +232,7 @@ def _has_record(folder: Path) -> bool:
     return (folder / "run.json").is_file() or any(folder.glob("fold-*/run.json"))
 
 
-def _is_evaluation(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in _EVALUATION_FILES)
-
-
-def _find_model(whole: Path, named: dict[str, Any]) -> Path | None:
+def _find_model(whole: Path, named: Mapping[str, Any]) -> Path | None:
     """Find the file that was evaluated: beside its evaluation, where the evaluation says it was, or in the package."""
     if (whole / "model.onnx").is_file():
         return whole / "model.onnx"
@@ -343,6 +300,10 @@ def _count(folder: Path) -> int | None:
     return count_parameters(build_network(recipe.network, recipe.input_size_px))
 
 
-def _field(image: str) -> str | None:
-    origin = origin_of(image.rpartition("/")[2])
-    return origin.photograph if origin else None
+def _with_fields(found: Evaluation) -> Predictions:
+    """Predictions with their fields; those of version 0.1.0 did not name them, so that names of files must do."""
+    predictions = found.predictions
+    if predictions.fields is not None:
+        return predictions
+    origins = [origin_of(image.rpartition("/")[2]) for image in predictions.images]
+    return replace(predictions, fields=[origin.photograph if origin else None for origin in origins])

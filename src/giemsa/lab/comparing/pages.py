@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from giemsa.lab.evaluation.diagrams import FIGURE_SETTINGS
 from giemsa.stats import metrics
-from giemsa.verdicts import DISCLAIMER
+from giemsa.verdicts import DISCLAIMER, is_parasitized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from giemsa.lab.comparing.comparison import Comparison, LabelSet
-    from giemsa.stats.bootstrap import Figure
+    from giemsa.stats.intervals import Estimate
 
 FILES: Final = ("compare.html", "compare.md", "compare.json", "roc.png", "size_and_speed.png")
 """Everything that stands in a comparison's folder."""
@@ -237,9 +237,9 @@ def _figure_sheet(comparison: Comparison, entry: LabelSet) -> Sheet:
         heads = ["specificity, % of the donors' cells", "false alarms per million healthy cells"]
     units = f"{entry.units:,} {comparison.unit}"
     note = (
-        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. In brackets: 95 % interval, bootstrap over "
-        f"{units}, {comparison.resamples:,} resamples, seed {comparison.seed}; with * exact, if cells were "
-        "independent, since no event was seen."
+        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. In brackets: 95 % interval over {units}: "
+        f"bootstrap (BCa, {comparison.resamples:,} resamples, seed {comparison.seed}), of a share the wider of it and "
+        "the exact one; with * exact alone, since no event, or no other, was seen."
     )
     return Sheet(_TITLES[entry.name], ("run", *heads), tuple(rows), note)
 
@@ -288,7 +288,7 @@ def _cost_sheet(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> S
     return Sheet("Size, speed and training time", columns, tuple(rows), note)
 
 
-def _write(figure: Figure, *, percent: bool = False, signed: bool = False, digits: int | None = None) -> str:
+def _write(figure: Estimate, *, percent: bool = False, signed: bool = False, digits: int | None = None) -> str:
     if figure.value is None:
         return f"not defined: {figure.reason}"
     scale = 100 if percent else 1
@@ -311,7 +311,7 @@ def _draw_roc(axis: Axes, entry: LabelSet, place: int, threshold: float) -> Any:
     (line,) = axis.plot(
         curve.false_positive_rate, curve.true_positive_rate, color=colour, linestyle=style, linewidth=1.5
     )
-    counts = metrics.confusion(standing.positive, standing.p_parasitized >= threshold)
+    counts = metrics.confusion(standing.positive, is_parasitized(standing.p_parasitized, threshold))
     axis.plot(
         1 - float(metrics.specificity(counts)),
         float(metrics.sensitivity(counts)),
@@ -322,7 +322,7 @@ def _draw_roc(axis: Axes, entry: LabelSet, place: int, threshold: float) -> Any:
     return line
 
 
-def _draw_point(axis: Axes, x: float, accuracy: Figure, place: int) -> Any:  # noqa: ANN401  a container
+def _draw_point(axis: Axes, x: float, accuracy: Estimate, place: int) -> Any:  # noqa: ANN401  a container
     value = 100 * (accuracy.value or 0)
     low = value if accuracy.low is None else 100 * accuracy.low
     high = value if accuracy.high is None else 100 * accuracy.high

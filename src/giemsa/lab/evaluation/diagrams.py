@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from giemsa.lab.evaluation.reports import DonorReport, Predictions, Report, SetReport
-    from giemsa.stats.bootstrap import Figure
+    from giemsa.formats.evaluations import Predictions
+    from giemsa.stats.evaluation import DonorReport, Report, SetReport
+    from giemsa.stats.intervals import Estimate
     from giemsa.stats.metrics import BoolArray, FloatArray
 
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"
@@ -187,7 +188,7 @@ def draw_reliability(path: Path, series: list[_Series], *, title: str = "") -> N
         lower.set_yticks([], minor=True)
         lower.set_ylim(0, 1.5 * most)
         lower.set_ylabel("cells in bin")
-        lower.set_xlabel("p_parasitized (mean of each of 15 bins; bars: 95 % interval)")
+        lower.set_xlabel(f"p_parasitized (mean of each of {metrics.ECE_BINS} bins; bars: 95 % interval)")
 
 
 def _series(predictions: Predictions, report: Report) -> list[_Series]:
@@ -301,7 +302,7 @@ def _whose(report: SetReport | DonorReport) -> str:
     return f"{report.cells:,} cells{whose}"
 
 
-def _interval(figure: Figure) -> str:
+def _interval(figure: Estimate) -> str:
     if figure.value is None or figure.low is None or figure.high is None:
         return f"{figure.value:.5f}" if figure.value is not None else f"not defined: {figure.reason}"
     return f"{figure.value:.5f} [{figure.low:.5f}, {figure.high:.5f}]"

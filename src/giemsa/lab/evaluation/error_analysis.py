@@ -23,6 +23,9 @@ from matplotlib.figure import Figure
 from giemsa.images import resize
 from giemsa.lab.explaining.explainer import extent
 from giemsa.lab.training.augment import BLACK_BELOW
+from giemsa.stats.bootstrap import draw
+from giemsa.stats.intervals import METHODS
+from giemsa.stats.metrics import roc_auc
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ class Comparison:
         Medians.
     auc, low, high : float
         Probability that a wrong cell has more of it, with a 95 % interval over patients.
+    patients : int
+        How many the interval rests on.
     """
 
     wrong: float
@@ -68,6 +73,7 @@ class Comparison:
     auc: float
     low: float
     high: float
+    patients: int
 
 
 def cell_properties(rgb: NDArray[np.uint8]) -> dict[str, float]:
@@ -128,7 +134,7 @@ def analyse_errors(folder: Path, judged: Judged, model: Model, explainer: Explai
         "labels": "official",
         "threshold": judged.threshold,
         "properties": {name: text for name, (_, text) in PROPERTIES.items() if name in measured},
-        "interval": f"95 %, bootstrap over patients, {RESAMPLES} resamples, seed 0",
+        "interval": f"95 %, {METHODS['bootstrap']} over patients, {RESAMPLES} resamples, seed 0",
     }
     for name, (wrong, right) in groups.items():
         entry: dict[str, Any] = {"n": len(wrong), "compared_with": len(right), "by_patient": _by_patient(judged, wrong)}
@@ -164,7 +170,9 @@ def describe_errors(content: dict[str, Any]) -> list[str]:
             continue
         for what, figures in entry["comparisons"].items():
             word = PROPERTIES[what][0]
-            interval = f"{figures['auc']:.2f} [{figures['low']:.2f}, {figures['high']:.2f}]"
+            interval = (
+                f"{figures['auc']:.2f} [{figures['low']:.2f}, {figures['high']:.2f}; {figures['patients']} patients]"
+            )
             if figures["low"] > 0.5:
                 found = f"are more {word} than"
             elif figures["high"] < 0.5:
@@ -185,19 +193,7 @@ def describe_errors(content: dict[str, Any]) -> list[str]:
 
 def vars_of(comparison: Comparison) -> dict[str, float]:
     """Turn a comparison into numbers for JSON."""
-    return {name: getattr(comparison, name) for name in ("wrong", "right", "auc", "low", "high")}
-
-
-def weighted_auc(values: NDArray[np.float64], positive: NDArray[np.bool_], weight: NDArray[np.float64]) -> float:
-    """Compute the area under the ROC of values for which each cell counts `weight` times; ties count half."""
-    order = np.argsort(values, kind="stable")
-    values, positive, weight = values[order], positive[order], weight[order]
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
-    ups = np.add.reduceat(weight * positive, starts)
-    downs = np.add.reduceat(weight * ~positive, starts)
-    below = np.cumsum(downs) - downs
-    total = ups.sum() * downs.sum()
-    return float((ups * (below + downs / 2)).sum() / total) if total else float("nan")
+    return {name: getattr(comparison, name) for name in ("wrong", "right", "auc", "low", "high", "patients")}
 
 
 def _groups(judged: Judged) -> dict[str, tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -229,16 +225,15 @@ def _measure(
 
 def _compare(values: NDArray[np.float64], is_wrong: NDArray[np.bool_], whose: list[str]) -> Comparison:
     names, of_cell = np.unique(whose, return_inverse=True)
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        drawn.append(weighted_auc(values, is_wrong, counts[of_cell].astype(np.float64)))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    auc = weighted_auc(values, is_wrong, np.ones(len(values)))
-    return Comparison(
-        float(np.median(values[is_wrong])), float(np.median(values[~is_wrong])), auc, float(low), float(high)
-    )
+
+    def area(multiplicity: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([roc_auc(is_wrong, values, times[of_cell]) for times in multiplicity])
+
+    found = draw(area, len(names), "patients", np.random.default_rng(0), resamples=RESAMPLES)
+    auc = found.estimate()
+    low, high = (np.nan if limit is None else limit for limit in (auc.low, auc.high))
+    wrong, right = float(np.median(values[is_wrong])), float(np.median(values[~is_wrong]))
+    return Comparison(wrong, right, found.value, low, high, len(names))
 
 
 def _by_patient(judged: Judged, wrong: NDArray[np.intp]) -> dict[str, Any]:

@@ -161,13 +161,15 @@ def _chosen(index: CellIndex, split: Split | None, rows: NDArray[np.intp], name:
     """Put a part together; an unreadable picture is in it where its patient is known to be."""
     if not rows.size:
         raise DataError(f"{index.root}: the part {name} has no cells; name another")
-    patients = set(dict(split.members)[member]) if split is not None and split.by == "patient" else set()
+    by = split.by if split is not None else ""
+    members = set(dict(split.members)[member]) if split is not None and by in {"patient", "field"} else set()
     unreadable, homeless = [], 0
     for picture in index.unreadable:
         origin = origin_of(picture.file.rpartition("/")[2])
-        if origin is not None and origin.patient in patients:
+        whose = None if origin is None else origin.patient if by == "patient" else origin.photograph
+        if whose in members:
             unreadable.append(picture)
-        elif split is None or origin is None or split.by != "patient":
+        elif whose is None or by not in {"patient", "field"}:
             homeless += 1
     note = f"Of {homeless:,} unreadable pictures it is not known which part they belong to: they count in none."
     return ChosenPart(rows, name, tuple(unreadable), (note,) if homeless else ())

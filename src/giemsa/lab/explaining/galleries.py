@@ -17,6 +17,7 @@ import numpy as np
 from giemsa.images import decode, resize
 from giemsa.lab.explaining.overlays import Tile, draw_gallery
 from giemsa.pictures import write_png
+from giemsa.verdicts import is_parasitized
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from giemsa.data.index import CellIndex
-    from giemsa.lab.evaluation.reports import Predictions
+    from giemsa.formats.evaluations import Predictions
     from giemsa.lab.explaining.explainer import Explainer
     from giemsa.model import Model
 
@@ -60,7 +61,7 @@ class Judged:
     @property
     def called(self) -> NDArray[np.bool_]:
         """Which cells are called parasitized."""
-        called: NDArray[np.bool_] = self.predictions.p_parasitized[: len(self.index)] >= self.threshold
+        called: NDArray[np.bool_] = is_parasitized(self.predictions.p_parasitized[: len(self.index)], self.threshold)
         return called
 
     @property

@@ -11,7 +11,6 @@ less is quantised, in the order of `INT8_WAYS`.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import tempfile
 import warnings
@@ -32,7 +31,7 @@ from giemsa.errors import DataError, ModelError
 from giemsa.files import write_file
 from giemsa.lab.training.cells import judged_batch_size
 from giemsa.lab.training.loop import predict_logits, to_rgb
-from giemsa.model import CONTRACT_VERSION
+from giemsa.model.card import METADATA_KEY, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,10 +135,10 @@ def export_run(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "fp32.onnx"
         _write_graph(network, size, path)
-        content = metadata(run, calibration, figures or {}, has_evidence=_has_evidence(network, size))
+        card = card_of(run, calibration, figures or {}, has_evidence=has_evidence(network, size))
 
         def finished(path: Path, left_in_fp32: str = "") -> Agreement:
-            _write_metadata(path, content)
+            _write_metadata(path, card)
             return replace(compare(expected, run_onnx(path, comparison_cells), calibration), left_in_fp32=left_in_fp32)
 
         if not int8 or calibration_cells is None:
@@ -172,31 +171,28 @@ def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
     return rows
 
 
-def metadata(
-    run: Run, calibration: Calibration, figures: dict[str, Any], *, has_evidence: bool = True
-) -> dict[str, Any]:
-    """Build the JSON object that stands under `giemsa` in the ONNX file."""
-    return {
-        "contract_version": CONTRACT_VERSION,
-        "name": run.recipe.name,
-        "class_names": ["uninfected", "parasitized"],
-        "input_size_px": run.recipe.input_size_px,
-        "resize": {"kernel": "area", "padding": "stretch"},
-        "calibration": {"temperature": calibration.temperature, "bias": calibration.bias, "source": calibration.source},
-        "thresholds": {"parasitized": calibration.threshold},
-        "digests": {
+def card_of(run: Run, calibration: Calibration, figures: dict[str, Any], *, has_evidence: bool) -> ModelCard:
+    """Card that travels in the file that a run is exported to."""
+    return ModelCard(
+        name=run.recipe.name,
+        input_size_px=run.recipe.input_size_px,
+        temperature=calibration.temperature,
+        bias=calibration.bias,
+        threshold=calibration.threshold,
+        calibration_source=calibration.source,
+        digests={
             "data": run.record.data_digest,
             "split": run.record.split_digest,
             "recipe": run.record.recipe_digest,
         },
-        "training_patients": run.record.patients,
-        "label_set": f"disputed: {run.recipe.labels.disputed}; donors: {run.recipe.labels.donors}",
-        "figures": figures,
-        "evidence": "exact: its mean is the logit" if has_evidence else NO_EVIDENCE,
-        "first_weights": run.record.weights,
-        "licence": "Apache-2.0",
-        "created_by": f"giemsa {version('giemsa')}",
-    }
+        training_patients=tuple(run.record.patients),
+        label_set=f"disputed: {run.recipe.labels.disputed}; donors: {run.recipe.labels.donors}",
+        figures=figures,
+        evidence="exact: its mean is the logit" if has_evidence else NO_EVIDENCE,
+        first_weights=run.record.weights,
+        licence="Apache-2.0",
+        created_by=f"giemsa {version('giemsa')}",
+    )
 
 
 def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -212,10 +208,16 @@ def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
 def compare(expected: NDArray[np.float32], found: NDArray[np.float32], calibration: Calibration) -> Agreement:
     """Compare the logits of PyTorch with those of a file that was made from it, both float32 [N]."""
     difference = np.abs(found - expected)
-    verdicts = [calibration.probability(logit) >= calibration.threshold for logit in (expected, found)]
+    verdicts = [calibration.called(logit) for logit in (expected, found)]
     return Agreement(
         len(found), float(difference.max()), float(difference.mean()), float(np.mean(verdicts[0] != verdicts[1]))
     )
+
+
+def has_evidence(network: nn.Module, size: int) -> bool:
+    """Whether the network ends in a map that the logit is the mean of."""
+    with torch.inference_mode():
+        return network.eval()(torch.zeros(2, 3, size, size)).evidence is not None
 
 
 class _Contract(nn.Module):
@@ -239,14 +241,9 @@ class _Cells(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxrun
         return None if batch is None else {"cells": batch}
 
 
-def _has_evidence(network: nn.Module, size: int) -> bool:
-    with torch.inference_mode():
-        return network.eval()(torch.zeros(2, 3, size, size)).evidence is not None
-
-
 def _write_graph(network: nn.Module, size: int, path: Path) -> None:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    has_evidence = _has_evidence(network, size)
+    names = ["logit", "evidence"] if has_evidence(network, size) else ["logit"]
     with warnings.catch_warnings(), _silent("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -254,7 +251,7 @@ def _write_graph(network: nn.Module, size: int, path: Path) -> None:
             (example,),
             path,
             input_names=["cells"],
-            output_names=["logit", "evidence"] if has_evidence else ["logit"],
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=OPSET,
             dynamo=True,
@@ -344,14 +341,14 @@ def _outer_layers(path: Path) -> list[str]:
     return [layers[0], layers[-1]]
 
 
-def _write_metadata(path: Path, content: dict[str, Any]) -> None:
+def _write_metadata(path: Path, card: ModelCard) -> None:
     model = onnx.load(path)
     del model.metadata_props[:]
     model.doc_string = ""
     for node in model.graph.node:  # the exporter leaves the paths of its sources there
         node.doc_string = ""
         del node.metadata_props[:]
-    onnx.helper.set_model_props(model, {"giemsa": json.dumps(content)})
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     onnx.save(model, path)
 
 

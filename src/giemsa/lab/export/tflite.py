@@ -8,7 +8,6 @@ colour made the model useless. So it needs no cells to calibrate on.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,9 +21,9 @@ from torch import Tensor, nn
 
 from giemsa.errors import MissingExtraError, ModelError
 from giemsa.files import write_file
-from giemsa.lab.export.onnx import INT8_CHANGED_VERDICTS, Agreement, compare, metadata
+from giemsa.lab.export.onnx import INT8_CHANGED_VERDICTS, Agreement, card_of, compare, has_evidence
 from giemsa.lab.training.loop import predict_logits, to_rgb
-from giemsa.model.litert import LiteRtSession, silenced, with_metadata
+from giemsa.model.litert import LiteRt, silenced, with_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,9 +83,10 @@ def export_tflite(
     rows = np.sort(np.random.default_rng(0).permutation(len(comparison_cells))[:MOST_COMPARED])
     cells = np.asarray(comparison_cells[rows])
     flatbuffer = _convert(network, size, int8=int8)
-    content = with_metadata(flatbuffer, json.dumps(metadata(run, calibration, figures or {})))
+    card = card_of(run, calibration, figures or {}, has_evidence=has_evidence(network, size))
+    content = with_metadata(flatbuffer, card.to_json())
     # As a phone would: LiteRT, one cell at a time.
-    found = LiteRtSession(content, threads=1).run(["logit"], {"cells": cells})[0]
+    found = LiteRt(content, name="the exported file").run(["logit"], {"cells": cells})[0]
     agreement = compare(predict_logits(network, cells, np.arange(len(cells))), found, calibration)
     _refuse_disagreement(agreement, int8=int8)
     write_file(output, content)

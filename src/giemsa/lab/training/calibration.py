@@ -15,6 +15,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from giemsa.errors import DataError
+from giemsa.model.card import calibrated
+from giemsa.verdicts import is_parasitized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +46,11 @@ class Calibration:
 
     def probability(self, logit: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map logits to probabilities of parasitized."""
-        return np.asarray(expit(np.asarray(logit, np.float64) / self.temperature + self.bias))
+        return calibrated(logit, self.temperature, self.bias)
+
+    def called(self, logit: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which cells with these logits are called parasitized."""
+        return is_parasitized(self.probability(logit), self.threshold)
 
 
 def fit_calibration(

@@ -7,16 +7,16 @@ model that is trained on everything has nothing of its own left to be calibrated
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from giemsa.errors import DataError, RunError
 from giemsa.files import replace_file, write_file
-from giemsa.lab.evaluation.reports import Predictions, versions, write_evaluation
+from giemsa.formats.evaluations import OUT_OF_FOLD_FILE, POOLED, Predictions, write_out_of_fold
+from giemsa.lab.evaluation.reports import versions, write_evaluation
 from giemsa.lab.training.calibration import Calibration, fit_calibration
 from giemsa.lab.training.cells import choose_targets
 from giemsa.lab.training.loop import TrainingData, predict_logits, train
@@ -30,11 +30,20 @@ if TYPE_CHECKING:
 
     from giemsa.data.index import CellIndex
     from giemsa.data.labels import LabelSets
-    from giemsa.data.splits import Split
+    from giemsa.data.splits import Split, SplitBy
     from giemsa.lab.recipes import Recipe
 
 DONOR_SPECIFICITY = 0.983
 """The threshold calls at least this part of the donors' cells uninfected, out of fold."""
+
+
+_UNSEEN: Final[dict[SplitBy, str]] = {
+    "patient": "its patient",
+    "field": "its field, though perhaps its patient",
+    "laboratory": "its laboratory",
+    "image": "it, though perhaps its patient",
+    "folder": "it, though perhaps its patient",
+}
 
 
 @dataclass(frozen=True)
@@ -133,14 +142,19 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
         logit[held["rows"]], fold[held["rows"]] = held["logit"], k
     if (fold < 0).any():
         raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back")
-    calibration = calibrate(logit, labels, recipe)
+    calibration = calibrate(logit, labels, recipe, grouped=grouped(split.by))
     write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
-    _write_predictions(folder / "out_of_fold.csv", index, labels, logit, fold, calibration)
+    write_out_of_fold(folder / OUT_OF_FOLD_FILE, _predictions(index, labels, logit, calibration), fold)
     return OutOfFold(logit, fold, calibration)
 
 
 def calibrate(
-    logit: NDArray[np.float32], labels: LabelSets, recipe: Recipe, rows: NDArray[np.bool_] | None = None
+    logit: NDArray[np.float32],
+    labels: LabelSets,
+    recipe: Recipe,
+    rows: NDArray[np.bool_] | None = None,
+    *,
+    grouped: str = "patients grouped",
 ) -> Calibration:
     """Fit calibration and threshold on out-of-fold logits: confirmed cells, and all of the donors'.
 
@@ -148,6 +162,8 @@ def calibrate(
     ----------
     rows : (N,) ndarray of bool, optional
         Look at these cells only.
+    grouped : str
+        What was held back as a whole, for the card.
     """
     chosen = np.ones(len(logit), np.bool_) if rows is None else rows
     targets = choose_targets(labels, recipe.labels)
@@ -158,7 +174,7 @@ def calibrate(
         known.astype(np.float64),
         donor=labels.donor & chosen,
         donor_specificity=DONOR_SPECIFICITY,
-        source=f"out-of-fold logits of {int(known.sum())} cells, patients grouped",
+        source=f"out-of-fold logits of {int(known.sum())} cells, {grouped}",
     )
 
 
@@ -169,6 +185,7 @@ def write_figures(
     result: OutOfFold,
     folder: Path,
     *,
+    by: SplitBy = "patient",
     command: str = "",
     force: bool = False,
 ) -> str:
@@ -177,15 +194,7 @@ def write_figures(
     Pooled figures are taken at the threshold that all folds together gave. Each fold's own accuracy and specificity are
     taken with the calibration of the other folds, so that no patient helped to choose the threshold that judges it.
     """
-    predictions = Predictions(
-        images=[cell.file for cell in index.cells],
-        p_parasitized=result.calibration.probability(result.logit),
-        logit=result.logit.astype(np.float64),
-        official=labels.official.astype(np.int8),
-        reviewed=labels.reviewed if labels.review_known else None,
-        donor=labels.donor if labels.donors_known else None,
-        patients=[cell.patient for cell in index.cells],
-    )
+    predictions = _predictions(index, labels, result.logit, result.calibration)
     provenance = {
         "recipe": recipe.name,
         "recipe_digest": recipe.digest,
@@ -193,11 +202,11 @@ def write_figures(
         "calibration": asdict(result.calibration),
         "command": command,
         "versions": versions(),
-        "notes": ["Every cell was judged by a network that had not seen its patient."],
+        "notes": [f"Every cell was judged by a network that had not seen {_UNSEEN[by]}."],
     }
     folds = fold_figures(recipe, labels, result)
     write_evaluation(
-        folder / "pooled",
+        folder / POOLED,
         predictions,
         predictions.evaluate(result.calibration.threshold),
         provenance=provenance,
@@ -214,7 +223,7 @@ def fold_figures(recipe: Recipe, labels: LabelSets, result: OutOfFold) -> dict[s
     rows = []
     for k in range(int(result.fold.max()) + 1):
         others = calibrate(result.logit, labels, recipe, result.fold != k)
-        called = others.probability(result.logit) >= others.threshold
+        called = others.called(result.logit)
         cells = judged & (result.fold == k)
         donors = labels.donor & (result.fold == k)
         rows.append(
@@ -250,6 +259,12 @@ def format_folds(folds: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def grouped(by: SplitBy) -> str:
+    """What was held back as a whole, in words."""
+    several = {"patient": "patients", "field": "fields", "laboratory": "laboratories"}
+    return f"{several[by]} grouped" if by in several else f"split by {by}, so that patients leak"
+
+
 def read_calibration(path: Path) -> Calibration:
     """Read what `pool` wrote.
 
@@ -265,29 +280,16 @@ def read_calibration(path: Path) -> Calibration:
         raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}") from None
 
 
-def _write_predictions(
-    path: Path,
-    index: CellIndex,
-    labels: LabelSets,
-    logit: NDArray[np.float32],
-    fold: NDArray[np.int64],
-    calibration: Calibration,
-) -> None:
-    probability = calibration.probability(logit)
-    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "patient", "fold", "official", "reviewed", "donor", "p_parasitized", "logit"])
-        names = {1: "parasitized", 0: "uninfected", -1: ""}
-        for row, cell in enumerate(index.cells):
-            writer.writerow(
-                [
-                    cell.file,
-                    cell.patient or "",
-                    fold[row],
-                    names[int(labels.official[row])],
-                    names[int(labels.reviewed[row])],
-                    "yes" if labels.donor[row] else "no",
-                    f"{probability[row]:.9g}",
-                    f"{logit[row]:.9g}",
-                ]
-            )
+def _predictions(
+    index: CellIndex, labels: LabelSets, logit: NDArray[np.float32], calibration: Calibration
+) -> Predictions:
+    return Predictions(
+        images=[cell.file for cell in index.cells],
+        p_parasitized=calibration.probability(logit),
+        logit=logit.astype(np.float64),
+        official=labels.official.astype(np.int8),
+        reviewed=labels.reviewed if labels.review_known else None,
+        donor=labels.donor if labels.donors_known else None,
+        patients=[cell.patient for cell in index.cells],
+        fields=[cell.photograph for cell in index.cells],
+    )

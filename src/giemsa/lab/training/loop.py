@@ -655,7 +655,7 @@ def _new_record(
         split_digest=data.split_digest,
         split_part=data.split_part,
         recipe_digest=recipe.digest,
-        patients=sorted({patient for patient in patients if patient is not None}) if known else [],
+        patients=sorted({patient for patient in patients if patient is not None}),
         patients_known=known,
         counts={
             "parasitized": int(targets.positive[cells].sum()),

@@ -52,9 +52,9 @@ class RunRecord:
     split_part : str
         Which part or fold of the split was held back for validation; empty where none was.
     patients : list of str
-        Those trained on; empty where patients are not known.
+        Those trained on, as far as they are known.
     patients_known : bool
-        Whether the data tell patients apart.
+        Whether the patient of every cell is known.
     counts : dict
         Cells trained on by class, those left out, donors' cells.
     versions : dict

@@ -1,9 +1,8 @@
 """Cohen's kappa with an interval: how far two readers agree beyond what chance would give.
 
-Cohen 1960, Educational and Psychological Measurement 20:37. The interval is that of the percentiles of a bootstrap
-over patients where the names of all pictures tell them, else over pictures; the unit stands beside it. Where nobody
-disagreed, a bootstrap would show no uncertainty: there the lower limit is the kappa at the exact upper bound of
-disagreement (Clopper and Pearson), with the readers' shares as they are.
+Cohen 1960, Educational and Psychological Measurement 20:37. The interval is the bootstrap's, over patients where the
+names of all pictures tell them, else over pictures; or, at each end where that is wider, kappa at the exact limits of
+how often the readers disagree, with each reader's shares as they are. The unit and their number stand beside it.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from giemsa.stats.bootstrap import RESAMPLES, draw
+from giemsa.stats.intervals import Unit, exact_limits
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from numpy.typing import NDArray
 
 WORDS: Final = ("uninfected", "parasitized")
-RESAMPLES: Final = 2000
-_TAIL: Final = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Agreement:
 
     n: int
     units: int
-    kind: str
+    kind: Unit
     table: tuple[tuple[int, int], tuple[int, int]]
     kappa: float | None
     low: float | None
@@ -51,7 +51,7 @@ class Agreement:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what JSON takes."""
+        """What JSON takes."""
         return {
             "n": self.n,
             "units": self.units,
@@ -76,7 +76,7 @@ def agree(first: Sequence[str], second: Sequence[str], units: Sequence[Hashable]
         Whose each picture is; None means that pictures are independent.
     """
     both = [place for place in range(len(first)) if first[place] in WORDS and second[place] in WORDS]
-    kind = "pictures" if units is None else "patients"
+    kind: Unit = "pictures" if units is None else "patients"
     number: dict[Hashable, int] = {}
     tables = np.zeros((len(both), 2, 2))
     for place in both:
@@ -93,7 +93,7 @@ def agree(first: Sequence[str], second: Sequence[str], units: Sequence[Hashable]
             one = "both" if not np.isfinite(kappa) else "one of them"
             reason = f"{one} gave the same answer to every picture, so that kappa tells nothing"
         return Agreement(len(both), len(number), kind, counts, None, None, None, reason)  # type: ignore[arg-type]
-    low, high = _interval(tables, whole)
+    low, high = _interval(tables, whole, kind)
     return Agreement(len(both), len(number), kind, counts, kappa, low, high, "")  # type: ignore[arg-type]
 
 
@@ -107,14 +107,17 @@ def _kappa(tables: NDArray[np.float64]) -> NDArray[np.float64]:
     return kappa
 
 
-def _interval(tables: NDArray[np.float64], whole: NDArray[np.float64]) -> tuple[float, float]:
+def _interval(tables: NDArray[np.float64], whole: NDArray[np.float64], kind: Unit) -> tuple[float, float]:
     n = whole.sum()
+    by_chance = float((whole.sum(axis=1) * whole.sum(axis=0)).sum() / n**2)
+    fewest, most = exact_limits(tables[:, 0, 1] + tables[:, 1, 0], tables.sum(axis=(1, 2)))
+    low, high = 1 - most / (1 - by_chance), 1 - fewest / (1 - by_chance)
     if whole[0, 1] + whole[1, 0] == 0:
-        disagreement = 1 - _TAIL ** (1 / n)
-        by_chance = float((whole.sum(axis=1) * whole.sum(axis=0)).sum() / n**2)
-        return 1 - disagreement / (1 - by_chance), 1.0
-    units = len(tables)
-    weights = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), RESAMPLES).astype(float)
-    drawn = _kappa(np.tensordot(weights, tables, axes=1))
-    low, high = np.nanpercentile(drawn, (100 * _TAIL, 100 * (1 - _TAIL)))
-    return float(low), float(high)
+        return low, 1.0
+    drawn = draw(
+        lambda times: _kappa(np.tensordot(times, tables, axes=1)), len(tables), kind, np.random.default_rng(0),
+        resamples=RESAMPLES,
+    ).estimate()  # fmt: skip
+    if drawn.low is None or drawn.high is None:
+        return low, high
+    return min(low, drawn.low), max(high, drawn.high)
