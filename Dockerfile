@@ -1,15 +1,26 @@
 # The dashboard and the REST API: small, not root, on a read-only file system. See docs/deploy.md.
 #   docker build -t giemsa .
 #   docker run --read-only --tmpfs /tmp -v giemsa-reviews:/data -e GIEMSA_TOKEN=... -p 127.0.0.1:8000:8000 giemsa
+#
+# Every package has its version and its digest in docker/. So that the base image has too, give it as
+#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:... -t giemsa .
+# with the digest that `docker buildx imagetools inspect python:3.13-slim` shows.
 
-FROM python:3.13-slim AS build
+ARG PYTHON_IMAGE=python:3.13-slim
+FROM ${PYTHON_IMAGE} AS build
 COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src
 COPY examples/cells /src/examples/cells
 COPY examples/fields /src/examples/fields
-RUN python -m venv /opt/giemsa && /opt/giemsa/bin/pip install --no-cache-dir "/src[web]"
+COPY docker /src/docker
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes -r /src/docker/build.txt \
+ && /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
+ && python -m venv /opt/giemsa \
+ && /opt/giemsa/bin/pip install --no-cache-dir --require-hashes -r /src/docker/requirements.txt \
+ && /opt/giemsa/bin/pip install --no-cache-dir --no-deps --no-index /wheels/giemsa-*.whl
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/giemsa /opt/giemsa
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin giemsa \
  && mkdir /data && chown giemsa: /data

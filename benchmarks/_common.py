@@ -14,13 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from giemsa.render.templates import environment
+
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 MARKS = ("<!-- figures -->", "<!-- /figures -->")
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine in words that mean the same elsewhere."""
+    """Description of the machine in words that mean the same elsewhere."""
     processor = platform.processor() or platform.machine()
     flags: set[str] = set()
     if Path("/proc/cpuinfo").exists():
@@ -50,9 +52,14 @@ def write_result(name: str, content: dict[str, Any]) -> None:
 
 
 def read_result(name: str) -> dict[str, Any]:
-    """Read what `write_result` wrote."""
+    """Content that `write_result` wrote."""
     content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return content
+
+
+def from_template(name: str, **values: object) -> str:
+    """Text of `templates/NAME.md.j2`: the prose stands there, and every figure in it is given here."""
+    return environment(Path(__file__).parent / "templates").get_template(f"{name}.md.j2").render(**values)
 
 
 def fill_figures(page: Path, figures: str) -> None:
@@ -63,17 +70,22 @@ def fill_figures(page: Path, figures: str) -> None:
 
 
 def interval(one: dict[str, float]) -> str:
-    """Write a figure with its interval."""
+    """A figure with its interval, as text."""
     return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
+def with_range(one: dict[str, float], digits: int = 1) -> str:
+    """Write a median with the least and the most."""
+    return f"{one['median']:,.{digits}f} ({one['min']:,.{digits}f} to {one['max']:,.{digits}f})"
+
+
 def _anonymous(arguments: list[str]) -> list[str]:
-    """Name folders by what is in them: paths of one machine mean nothing on another."""
+    """Arguments with folders named by what is in them: paths of one machine mean nothing on another."""
     return [Path(argument).name.upper() if os.sep in argument else argument for argument in arguments]
 
 
 def timed(command: list[str], *, good: tuple[int, ...] = (0,)) -> tuple[float, float]:
-    """Run a command, which must end with a status that is good; seconds, and its peak memory in MB."""
+    """Seconds that a command took and its peak memory in MB; the command must end with one of the `good` statuses."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -44,12 +44,13 @@ def annotated_fields(folder: Path) -> Iterator[Annotated]:
         kept = once([one for one in field.objects if one.kind in ("healthy", "infected")])
         boxes = np.array([one.corners for one in kept], float).reshape(-1, 4)
         x0, y0, x1, y1 = boxes.T
-        assert field.width is not None
-        assert field.height is not None
-        cut = (x0 <= EDGE_PX) | (y0 <= EDGE_PX) | (x1 >= field.width - EDGE_PX) | (y1 >= field.height - EDGE_PX)
+        width, height = field.width, field.height
+        if width is None or height is None:  # not every annotation says
+            height, width = decode((folder / field.image).read_bytes()).shape[:2]
+        cut = (x0 <= EDGE_PX) | (y0 <= EDGE_PX) | (x1 >= width - EDGE_PX) | (y1 >= height - EDGE_PX)
         stages = np.array([one.category for one in kept])
         infected = np.array([one.kind == "infected" for one in kept], bool)
-        yield Annotated(field.image, folder / field.image, field.width, field.height, boxes, stages, infected, cut)
+        yield Annotated(field.image, folder / field.image, width, height, boxes, stages, infected, cut)
 
 
 def once(objects: list[LabelledObject]) -> list[LabelledObject]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running_server(*options: str) -> Iterator[tuple[str, int]]:
-    """Run `giemsa serve` on a free port, and give its address and process."""
+    """Address and process of a `giemsa serve` that runs on a free port."""
     command = [sys.executable, "-m", "giemsa", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -83,7 +83,15 @@ def main() -> None:
         split = args.work / f"{by}.json"
         if not split.exists():
             giemsa(
-                "data", "split", str(args.data), "--reviewed", str(args.reviewed), *SPLITS[by], "--output", str(split)
+                "data",
+                "split",
+                "--data",
+                str(args.data),
+                "--reviewed",
+                str(args.reviewed),
+                *SPLITS[by],
+                "--output",
+                str(split),
             )
     for name in args.only:
         for by in args.by:
@@ -113,8 +121,9 @@ def measure(name: str, by: str, args: argparse.Namespace) -> None:
     evaluation = folder.with_name(f"{folder.name}-evaluation")
     if not (evaluation / "metrics.json").is_file():
         giemsa(
-            "evaluate", str(args.data), *data, "--split", split, "--part", "validation", "--model", str(folder),
-            "--output", str(evaluation), "--force", *(["--allow-training-patients"] if by == "image" else []),
+            "evaluate", "--data", str(args.data), *data, "--split", split, "--part", "validation",
+            "--model", str(folder), "--output", str(evaluation), "--force",
+            *(["--allow-training-patients"] if by == "image" else []),
         )  # fmt: skip
     int8 = quantise(folder, split, data, args) if name in INT8 else None
     if args.limit is None:
@@ -189,7 +198,7 @@ def measure_embedded(args: argparse.Namespace) -> None:
         return
     if not (path / "metrics.json").is_file():
         giemsa(
-            "evaluate", str(args.data), "--reviewed", str(args.reviewed), "--split", str(split), "--part",
+            "evaluate", "--data", str(args.data), "--reviewed", str(args.reviewed), "--split", str(split), "--part",
             "validation", "--allow-training-patients", "--no-galleries", "--output", str(path), "--force",
         )  # fmt: skip
 

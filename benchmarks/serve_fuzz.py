@@ -66,13 +66,13 @@ def main() -> None:
 
 
 def looks_right_when_sent(case: schemathesis.Case) -> bool:
-    """Tell whether a list stands where one text should, and is sent as none or as one: nobody could tell."""
+    """Whether a list stands where one text should, and is sent as none or as one: no server can tell these apart."""
     body = case.body if isinstance(case.body, dict) else {}
     return any(isinstance(value, list) and len(value) < 2 for name, value in body.items() if name != "files")
 
 
 def takes_something(operation: Any) -> bool:  # noqa: ANN401
-    """Tell whether there is anything to vary: the others are tried once."""
+    """Whether there is anything to vary; other operations are tried once."""
     return bool(list(operation.iter_parameters()) or len(operation.body))
 
 

@@ -1,15 +1,14 @@
 """Judge the cells of annotated fields, in the boxes that people drew and end to end.
 
-    python benchmarks/smear_judging.py FIELDS [--model FILE] [--cells CACHE.npz]
+    python benchmarks/smear_judging.py FIELDS [--model FILE]
 
 End to end, an infected cell that was not found is missed at every cut: it counts as the least suspicious of all. Cells that
-the border cuts are left out, and so are fields that `giemsa smear` refuses. `--cells` keeps what was found and scored, for `smear_counting.py`.
+the border cuts are left out, and so are fields that `giemsa smear` refuses.
 """
 
 from __future__ import annotations
 
 import argparse
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,15 @@ def main() -> None:
     parser.add_argument("fields", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--laboratories", nargs="+", default=list(LABORATORIES))
-    parser.add_argument("--cells", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     model = open_model(args.model)
-    result, kept = {}, {}
+    result = {}
     for laboratory in args.laboratories:
         rows = []
         for field in annotated_fields(args.fields / laboratory):
             rows.append(scored(field, model))
             print(field.name, len(rows[-1]["found_logit"]), flush=True)
-        kept[laboratory] = rows
         refused = [f"{row['field']}: {row['refusal']}" for row in rows if row["refusal"]]
         rows = [row for row in rows if not row["refusal"] and len(row["found_logit"])]
         result[laboratory] = {
@@ -52,8 +49,6 @@ def main() -> None:
             "end_to_end": figures(rows, "found_logit", "found_stage"),
             "at_default_cut": at_cut(rows, judging.DEFAULT_CUT),
         }
-    if args.cells:
-        args.cells.write_bytes(pickle.dumps({"model": model.digest, "laboratories": kept}))
     write_result("smear_judging", {"model": model.digest, "default_cut": judging.DEFAULT_CUT, "laboratories": result})
 
 

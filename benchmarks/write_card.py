@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _common import fill_figures
+from _common import fill_figures, from_template
 from giemsa.model import open_model
 
 HERE = Path(__file__).parent
@@ -63,95 +63,28 @@ def laboratory_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def card(results: dict[str, Any]) -> str:
-    """Give the whole card."""
-    model, run = open_model(), results["final_run"]
-    about, pooled = model.card, results["crossval_pooled"]
-    donors = pooled["donors"]
-    calibration = pooled["calibration"]
-    size = Path(model.path).stat().st_size
-    weights = (Path(model.path).parent / "weights.safetensors").stat().st_size
-    counts = run["counts"]
-    return f"""# The embedded model
-
-Written by `benchmarks/write_card.py` from `benchmarks/results/`.
-
-For research and education: no diagnosis without a qualified professional.
-
-| | |
-|---|---|
-| file | `src/giemsa/model/embedded/model.onnx`, int8, {size / 1000:.0f} kB, SHA-256 `{model.digest}` |
-| weights to train on from | `src/giemsa/model/embedded/weights.safetensors`, fp32, {weights / 1000:.0f} kB |
-| input | uint8 RGB, {about.input_size_px} x {about.input_size_px} px, stretched with an area kernel |
-| output | logit; evidence map whose mean is the logit |
-| calibration | p = sigmoid(logit / {about.temperature:.4f} + {about.bias:.4f}); {calibration["source"]} |
-| threshold | parasitized from p = {about.threshold:.4f} on |
-| recipe | `default`, SHA-256 `{run["recipe_digest"]}` (`src/giemsa/model/embedded/recipe.toml`) |
-| data | SHA-256 `{run["data_digest"]}` |
-| licence | Apache-2.0 |
-
-Made again by one command: `python benchmarks/embedded_model.py --data CELLS --reviewed REVIEWED --work runs/embedded`
-
-## What it was trained on
-
-*Malaria Cell Images* of the U.S. National Library of Medicine (Rajaraman et al. 2018, doi 10.7717/peerj.4568): *P.
-falciparum*, Giemsa-stained thin smears photographed through a phone at one hospital in Bangladesh. Of its 200 patients,
-{len(run["patients"])}: {counts["parasitized"]:,} parasitized and {counts["uninfected"]:,} uninfected cells,
-{counts["of_donors"]:,} of the latter of people without malaria. {counts["left_out"]:,} cells of infected patients on which
-a second reading (Fuhad et al. 2020, PMC7277980) disagrees were left out. All cells of people without malaria
-count as uninfected, also those that the second reader took for parasites: platelets, precipitate, dirt.
-
-The patients' names stand in the model's metadata, and `giemsa evaluate` refuses to judge the model on them.
-
-## Cross-validated figures
-
-Five folds of patients. Intervals: 95 %, bootstrap over patients, {pooled["bootstrap"]["resamples"]} resamples. All at the one
-threshold above, which was chosen on the same out-of-fold predictions; the table of folds below is free of that.
-
-| labels | cells | accuracy | sensitivity | specificity | ROC AUC |
-|---|---|---|---|---|---|
-{label_row("official", pooled)}
-{label_row("confirmed", pooled)}
-
-| people without malaria | cells | false positives | specificity | false positives per million | parasites per microlitre |
-|---|---|---|---|---|---|
-{donor_row("all cells", donors)}
-{donor_row("cells that the second reader cleared", donors["undisputed"])}
-
-The last column is what such false alarms would count in a microlitre of healthy blood with 5 million red cells.
-
-{fold_table(results["crossval_folds"])}
-
-On {results["crossval_folds"]["labels"]} labels; donors: specificity on all of their cells. Each fold's threshold and
-calibration come from the other four.
-
-## Other laboratories
-
-Cells cut out of annotated boxes, exact and unmasked, of photographs of other countries, stains and cameras. Nothing was trained,
-calibrated or thresholded on them; the kinds of disturbance in training were chosen with an eye on them.
-
-{laboratory_table(results["other_laboratories"])}
-
-`sensitivity at 1 in 100`: at the threshold at which one healthy cell in a hundred of that laboratory would be called
-infected. Missed at the shipped threshold, by stage: {missed(results["other_laboratories"])}.
-
-## Robustness, speed, size
-
-| what | figure | command |
-|---|---|---|
-{other_rows(results)}
-
-Measured on {machine(results["classify_speed"])}.
-
-## Limits
-
-- It judges one cell at a time, cut out; it knows nothing of the smear. A healthy person's blood holds millions of cells: read the
-  false positives per million above before counting anything with it.
-- One hospital, one species, one phone camera in training. In other laboratories its ranking holds better than its
-  threshold: calibrate on cells of your own.
-- Labels are noisy: in 5 % of the cells two readings disagree.
-- It has no answer for what is no red cell, and does not say when it is unsure.
-- Half of the training cells are parasitized; p_parasitized is calibrated for such a mixture, not for a smear.
-"""
+    """Text of the whole card."""
+    model, pooled = open_model(), results["crossval_pooled"]
+    return from_template(
+        "model-card",
+        results=results,
+        model=model,
+        about=model.card,
+        run=results["final_run"],
+        counts=results["final_run"]["counts"],
+        pooled=pooled,
+        donors=pooled["donors"],
+        calibration=pooled["calibration"],
+        size=Path(model.path).stat().st_size,
+        weights=(Path(model.path).parent / "weights.safetensors").stat().st_size,
+        label_row=label_row,
+        donor_row=donor_row,
+        fold_table=fold_table,
+        laboratory_table=laboratory_table,
+        missed=missed,
+        other_rows=other_rows,
+        machine=machine,
+    )
 
 
 def label_row(labels: str, pooled: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import re
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from contextlib import suppress
 
 import pytest
@@ -138,6 +139,81 @@ def test_a_member_that_is_not_where_the_directory_says_is_refused(tmp_path):
     path = write(tmp_path / "moved.zip", {"1.png": PNG})
     patched(path, b"PK\1\2", lambda data, at: struct.pack_into("<L", data, at + 42, 7))
     assert "not where the directory says" in reason(opened(path)["1.png"])
+
+
+@pytest.mark.parametrize("offset", [2**31, 2**63, 2**64 - 1])
+def test_impossible_places_of_64_bits_stay_with_their_member(tmp_path, offset):
+    path = write(tmp_path / "far.zip", {"1.png": PNG, "2.png": PNG})
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\1\2")
+    struct.pack_into("<L", data, entry + 42, 2**32 - 1)
+    struct.pack_into("<H", data, entry + 30, 12)
+    name_end = entry + 46 + len("1.png")
+    data[name_end:name_end] = struct.pack("<HHQ", 1, 8, offset)
+    end = data.rindex(b"PK\5\6")
+    struct.pack_into("<L", data, end + 12, struct.unpack_from("<L", data, end + 12)[0] + 12)
+    path.write_bytes(data)
+    stream = opened(path)
+    assert "not where the directory says" in reason(stream["1.png"])
+    assert stream["2.png"].read() == PNG
+
+
+def test_an_impossible_place_of_the_64_bit_end_is_refused(tmp_path):
+    path = write(tmp_path / "far.zip", {"1.png": PNG})
+    data = path.read_bytes()
+    path.write_bytes(data[:-22] + struct.pack("<4sLQL", b"PK\6\7", 0, 2**63, 1) + data[-22:])
+    with pytest.raises(SourceError, match="64-bit end is not where it says"):
+        open_sources([path])
+
+
+def overlapping(path, content, count):
+    """Write an archive whose `count` members are all the same packed bytes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(content) + packer.flush()
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 8, 0, 0, 0, 0, 0, 0, 0) + packed
+    sizes = (zlib.crc32(content), len(packed), len(content))
+    names = [f"{i}.png".encode() for i in range(count)]
+    directory = b"".join(
+        struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 8, 0, 0, *sizes, len(name), 0, 0, 0, 0, 0, 0) + name
+        for name in names
+    )
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), len(local), 0)
+    path.write_bytes(local + directory + end)
+    return path
+
+
+def test_members_that_lie_over_each_other_end_the_archive(tmp_path):
+    path = overlapping(tmp_path / "over.zip", PNG + os.urandom(20_000), 500)
+    *members, last = open_sources([path])
+    assert members[0].read().startswith(PNG)
+    assert len(members) < 10
+    assert "lie over each other" in reason(last)
+
+
+def test_an_archive_unpacks_to_so_much_and_no_more_and_what_fails_is_charged_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_UNPACKED_RATIO", 1)
+    path = write(tmp_path / "bomb.zip", {f"{i}.png": PNG + bytes(900_000) for i in range(20)})
+    patched(path, b"PK\1\2", lambda data, at: struct.pack_into("<L", data, at + 16, 1))  # none has its checksum
+    reasons = [reason(source) for source in opened(path).values()]
+    assert "checksum is wrong" in reasons[0]
+    assert ["far more than pictures" in said for said in reasons] == [False] * 4 + [True] * 16
+
+
+def test_pictures_of_an_archive_have_so_many_pixels_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_PIXELS", 1_000_000)
+    wide = PNG[:8] + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 1_000, 1_000, 8, 2, 0, 0, 0)
+    path = write(tmp_path / "wide.zip", {f"{i}.png": wide for i in range(12)})
+    stream = list(opened(path).values())
+    assert [source.read() for source in stream[:4]] == [wide] * 4
+    assert "far more than pictures" in reason(stream[4])
+
+
+def test_the_packed_size_is_named_where_it_is_the_one_that_is_too_large(tmp_path, monkeypatch):
+    path = write(tmp_path / "cells.zip", {"1.png": PNG, "2.png": os.urandom(9_000)}, method=zipfile.ZIP_STORED)
+    patched(path, b"PK\1\2", lambda data, at: struct.pack_into("<LL", data, at + 20, 9_000, 100))
+    monkeypatch.setattr(archives, "MAX_BYTES", 8_000)
+    assert "has 9,000 packed bytes; at most 8,000 are read" in reason(opened(path)["1.png"])
 
 
 def test_encrypted_and_oddly_packed_members_are_refused(tmp_path):

@@ -242,6 +242,133 @@ def test_every_kind_of_file_is_refused_when_it_is_cut(draw_cell, encode, kind, o
         decode(data[: int(kept * len(data))])
 
 
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_no_jpeg_that_was_cut_and_closed_again_is_read(draw_cell, encode, options):
+    """Decoders fill the rest with grey, and a verdict on half a cell would look like any other."""
+    data = encode(draw_cell(True, size=(150, 150), seed=3), "JPEG", quality=85, **options)
+    whole = decode(data)
+    for kept in range(100, len(data) - 2, 23):
+        with suppress(PictureError):
+            np.testing.assert_array_equal(decode(data[:kept] + b"\xff\xd9"), whole, f"{kept} bytes kept")
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_refused(cell, encode):
+    data = encode(cell, "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    tables = data.rindex(b"\xff\xc4")
+    with pytest.raises(PictureError, match="not all of its scans"):
+        decode(data[: min(last, tables)] + b"\xff\xd9")
+
+
+def test_a_jpeg_with_damaged_pixels_says_what_the_decoder_said(draw_cell, encode):
+    data = bytearray(encode(draw_cell(True, size=(150, 150)), "JPEG"))
+    middle = len(data) // 2
+    data[middle : middle + 40] = b"\xff\0" * 20  # no code is all ones
+    with pytest.raises(PictureError, match=r"JPEG is damaged, cut off or of a rare kind: .*bad Huffman code"):
+        decode(bytes(data))
+
+
+def test_jpegs_have_the_pixels_that_pillow_gives(draw_cell, encode):
+    cell = draw_cell(True, size=(77, 61))
+    for options in ({}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"quality": 30}):
+        data = encode(cell, "JPEG", **options)
+        np.testing.assert_array_equal(decode(data), np.array(Image.open(io.BytesIO(data)).convert("RGB")))
+    grey = encode(cell[:, :, 1], "JPEG")
+    np.testing.assert_array_equal(decode(grey), np.array(Image.open(io.BytesIO(grey)).convert("RGB")))
+
+
+def test_a_jpeg_of_thousands_of_empty_scans_is_refused_before_it_is_decoded(cell, encode, monkeypatch):
+    data = encode(cell, "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    monkeypatch.setattr("simplejpeg.decode_jpeg", None)
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        decode(data[:-2] + scan * 1_000 + data[-2:])
+
+
+def test_a_jpeg_of_endless_segments_or_filling_is_refused(cell, encode):
+    data = encode(cell, "JPEG")
+    with pytest.raises(PictureError, match="more than 10,000 segments"):
+        decode(data[:2] + b"\xff\xe5\0\2" * 20_000 + data[2:])
+    np.testing.assert_array_equal(decode(data[:2] + b"\xff" * 10_000 + data[2:]), decode(data))
+
+
+def test_a_damaged_jpeg_inside_a_tiff_is_refused(draw_cell, encode):
+    cell = draw_cell(True, size=(150, 150))
+    data = encode(cell, "TIFF", compression="jpeg")
+    assert np.abs(decode(data).astype(int) - cell).mean() < 6
+    image = Image.open(io.BytesIO(data))
+    start, length = image.tag_v2[273][0], image.tag_v2[279][0]
+    damaged = bytearray(data)
+    middle = start + length // 2
+    damaged[middle : middle + 40] = b"\xff\0" * 20
+    with pytest.raises(PictureError, match="JPEG in the TIFF is damaged"):
+        decode(bytes(damaged))
+
+
+def test_chunks_that_libpng_would_complain_of_are_left_out(capfd):
+    odd = {
+        b"gAMA": bytes(4),
+        b"cHRM": bytes(32),
+        b"sRGB": b"\x09",
+        b"pHYs": b"1",
+        b"iCCP": b"x\0\0bad",
+        b"sBIT": bytes(3),
+    }
+    extra = b"".join(png_chunk(name, content) for name, content in odd.items())
+    pixels = [bytes(range(12))] * 4
+    plain = decode(raw_png(4, 4, bits=8, colour_type=2, rows=pixels))
+    np.testing.assert_array_equal(decode(raw_png(4, 4, bits=8, colour_type=2, rows=pixels, extra=extra)), plain)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_png_that_holds_far_more_than_its_pixels_is_not_unpacked_to_the_end(monkeypatch):
+    """OpenCV would unpack all of it, a thousandfold; so what is large goes to Pillow, which stops at the last row."""
+    monkeypatch.setattr(cv2, "imdecode", None)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0))
+    packer = zlib.compressobj(9)
+    pixels = b"".join(packer.compress(bytes(2**20)) for _ in range(300)) + packer.flush()
+    data = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+    assert not decode(data).any()
+
+
+def test_a_png_of_endless_chunks_is_refused():
+    extra = png_chunk(b"tEXt", b"") * 1_000_000  # looked at without being copied: each copy would be of megabytes
+    with pytest.raises(PictureError, match="more than 100,000 chunks"):
+        decode(raw_png(1, 1, bits=8, colour_type=0, rows=[b"\0"], extra=extra))
+
+
+def test_a_picture_of_one_endless_row_is_refused():
+    with pytest.raises(PictureError, match="at most 65,535 on a side"):
+        decode(raw_tiff(50_000_000, 1, bits=8, strip=b"1234"))
+    with pytest.raises(PictureError, match="at most 65,535 on a side"):
+        to_rgb(np.zeros((70_000, 2), np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_turning_pixels_into_rgb_takes_little_more_memory_than_they_do(channels):
+    array = np.zeros((3_000, 4_000, channels), np.uint8)
+    tracemalloc.start()
+    try:
+        rgb = to_rgb(array)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < rgb.nbytes + 2**24
+
+
+@pytest.mark.parametrize(("kind", "options"), [*LOSSLESS, ("JPEG", {}), ("JPEG", {"progressive": True})])
+def test_the_size_is_read_without_decoding(cell, encode, kind, options):
+    assert images.size_of(encode(cell, kind, **options)) == (cell.shape[1], cell.shape[0])
+
+
+@given(
+    st.binary(max_size=100), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM"])
+)
+def test_the_size_of_anything_is_none_or_two_numbers(data, head):
+    size = images.size_of(head + data)
+    assert size is None or len(size) == 2
+
+
 def test_a_png_with_a_changed_byte_is_refused(cell, encode, capfd):
     data = bytearray(encode(cell, "PNG"))
     data[len(data) // 2] ^= 0xFF

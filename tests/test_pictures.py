@@ -10,13 +10,14 @@ from PIL import Image
 
 from giemsa import pictures
 from giemsa.errors import OutputError
-from giemsa.pictures import COLOURS, ContactSheet, draw_sheet, write_png
+from giemsa.pictures import ContactSheet, draw_sheet, write_png
+from giemsa.render.palette import VERDICT_COLOURS
 from giemsa.sources import Source
 from giemsa.verdicts import VERDICTS, Verdict
 
 
 def has_colour(sheet, name):
-    return (sheet == np.array(COLOURS[name], np.uint8)).all(-1).any()
+    return (sheet == np.array(VERDICT_COLOURS[name], np.uint8)).all(-1).any()
 
 
 @pytest.mark.parametrize("name", VERDICTS)
@@ -29,7 +30,7 @@ def test_each_verdict_has_its_colour(draw_cell, name):
 def test_colours_differ_in_brightness_too():
     # What is left to people who see no colour at all: relative luminance (ITU-R BT.709).
     def luminance(name):
-        return np.dot([0.2126, 0.7152, 0.0722], (np.array(COLOURS[name]) / 255) ** 2.2)
+        return np.dot([0.2126, 0.7152, 0.0722], (np.array(VERDICT_COLOURS[name]) / 255) ** 2.2)
 
     assert luminance("parasitized") / luminance("uninfected") > 1.3
 

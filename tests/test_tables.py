@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import builtins
 import csv
+import dataclasses
 import json
+import os
 import resource
+import subprocess
 import sys
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from giemsa import tables
 from giemsa.errors import MissingExtraError, OutputError, UsageError
+from giemsa.spreadsheets import guarded, unguarded
 from giemsa.tables import COLUMNS, RunRecord, Summary, open_table, record_path, rows_as_text
 from giemsa.verdicts import DISCLAIMER, VERDICTS, Verdict
 
@@ -274,10 +278,122 @@ def test_a_full_disk_leaves_complete_rows_that_can_be_gone_on_with(tmp_path, rec
     assert read(path) == as_rows(rows)
 
 
-def test_a_device_that_is_full_is_said_at_the_first_row(tmp_path, record):
-    (tmp_path / "out.csv").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"No space left on device; 0 rows are complete"):
-        open_table(tmp_path / "out.csv", record, force=True)
+@pytest.mark.parametrize("suffix", ROW_KINDS)
+def test_a_device_is_no_output(tmp_path, record, suffix):
+    path = tmp_path / f"out{suffix}"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="is no regular file"):
+        open_table(path, record, force=True)
+
+
+@pytest.mark.parametrize("suffix", ROW_KINDS)
+def test_a_table_that_is_replaced_stays_until_the_new_one_is_complete(tmp_path, record, suffix):
+    path = write(tmp_path / f"out{suffix}", record, ROWS)
+    before = path.read_bytes()
+    write(path, record, ROWS[:2], force=True, finish=False)
+    assert path.read_bytes() == before
+    assert json.loads(record_path(path).read_text())["complete"] is True
+    path.rename(tmp_path / "old")
+    with pytest.raises(OutputError, match=r"part is there already, of a command that was interrupted"):
+        open_table(path, record)
+    (tmp_path / "old").rename(path)
+    with open_table(path, record, resume=True) as table:  # goes on with what was begun
+        assert as_rows(table.existing()) == as_rows(ROWS[:2])
+        table.write(ROWS[2:4])
+        assert path.read_bytes() == before
+        table.finish(Summary())
+    assert read(path) == as_rows(ROWS[:4])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, record_path(path).name]
+
+
+@pytest.mark.parametrize("suffix", tables.SUFFIXES)
+def test_two_processes_do_not_write_one_table(tmp_path, record, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = write(tmp_path / f"out{suffix}", record, ROWS)
+    with (
+        open_table(path, record, force=True) as table,
+        pytest.raises(OutputError, match=r"being written by another process \(process \d+ on "),
+        open_table(path, record, force=True),
+    ):
+        pytest.fail("both write")
+    del table
+    assert write(path, record, ROWS, force=True).exists()  # the lock is free again
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+@pytest.mark.parametrize("when", ["before a row", "before the end"])
+def test_a_table_that_vanishes_meanwhile_is_said(tmp_path, record, how, when):
+    path = tmp_path / "out.csv"
+    with open_table(path, record) as table:
+        table.write(ROWS[:2])
+        path.unlink()
+        if how == "replaced":
+            path.write_text("something else")
+        with pytest.raises(OutputError, match="removed or replaced while it was being written, and its 2 rows"):
+            table.write(ROWS[2:]) if when == "before a row" else table.finish(Summary())
+
+
+def test_a_link_to_a_table_stays_a_link(tmp_path, record):
+    target = write(tmp_path / "target.csv", record, ROWS)
+    link = tmp_path / "link.csv"
+    link.symlink_to(target)
+    write(link, record, ROWS[:2], force=True)
+    assert link.is_symlink()
+    assert read(target) == as_rows(ROWS[:2])
+
+
+def test_names_and_commands_that_are_no_utf8_are_written_as_escapes(tmp_path, record):
+    name = os.fsdecode(b"lat\xe4n.csv")
+    odd = dataclasses.replace(record, command=f"giemsa classify {name}")
+    path = write(tmp_path / name, odd, ROWS)
+    assert read(path) == as_rows(ROWS)
+    said = json.loads(record_path(path).read_text(encoding="utf-8"))
+    assert (said["table"], said["command"]) == ("lat\\xe4n.csv", "giemsa classify lat\\xe4n.csv")
+
+
+def test_a_name_too_long_for_what_stands_beside_it_is_refused(tmp_path, record):
+    for length in (247, 252, 300):
+        with pytest.raises(OutputError, match="File name too long"):
+            open_table(tmp_path / f"{'a' * (length - 4)}.csv", record)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-1+1", "@sum", "\tx", "\rx", "'=1", "''@", "\uff1dx", "'quoted'"])
+def test_what_a_spreadsheet_would_run_is_text_and_comes_back(tmp_path, record, name):
+    path = write(tmp_path / "out.csv", record, [Verdict(name, "unreadable", reason=name)])
+    with path.open(newline="", encoding="utf-8") as file:
+        (_, row) = csv.reader(file)
+    assert all(cell[:1] not in "=+-@\t\r\uff1d" for cell in row if cell)
+    with open_table(path, record, resume=True) as table:
+        assert list(table.existing()) == [Verdict(name, "unreadable", reason=name)]
+
+
+@given(st.text())
+@example("'-1.5")
+@example("'=1")
+def test_guarding_is_undone_exactly(text):
+    assert unguarded(guarded(text)) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_stay_numbers(number):
+    assert guarded(repr(number)) == repr(number)
+    assert guarded(f"{number:.9g}") == f"{number:.9g}"
+
+
+def test_hidden_parts_of_killed_processes_are_removed_by_the_next(tmp_path, record):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "out.parquet"
+    program = (
+        "import os, signal, sys; from giemsa.tables import *; from giemsa.verdicts import Verdict\n"
+        "table = open_table(sys.argv[1], RunRecord('m', 'ab' * 32, 'CPU', 1, 0.5, '0')).__enter__()\n"
+        "table.write([Verdict('a', 'unreadable')]); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=False)
+    assert len(list(tmp_path.iterdir())) == 2  # the part, and the lock that nobody holds
+    write(path, record, ROWS)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_leaves_no_half_parquet(tmp_path, record):

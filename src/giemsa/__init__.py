@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from giemsa.model import Model
-    from giemsa.smear.reading import read_smear
+    from giemsa.smear.pipeline import read_smear
     from giemsa.verdicts import DISCLAIMER, Verdict
 
 __version__ = "0.1.0"
@@ -65,7 +65,7 @@ _HOME = {
     "Classifier": "giemsa.classifier",
     "DISCLAIMER": "giemsa.verdicts",
     "Verdict": "giemsa.verdicts",
-    "read_smear": "giemsa.smear.reading",
+    "read_smear": "giemsa.smear.pipeline",
 }
 
 

@@ -3,7 +3,9 @@
 The archive's directory is read as a stream and no member is ever written to disk, so neither the number of
 members nor their names can do harm; `zipfile` holds the whole directory in memory, half a kilobyte a member.
 A member is unpacked only as far as needed to see that it begins like a picture, and then no further than the
-size that the directory states, which is within the limit of `images`.
+size that the directory states, which is within the limit of `images`. What all members together unpack to, in bytes
+and in pixels, is bounded by the size of the archive and charged before anything is unpacked, whether it succeeds or
+not: else an archive of a few kilobytes, its members lying over each other, keeps a machine busy for hours.
 
 The format is PKWARE's APPNOTE.TXT 6.3.10, of which the two methods that everybody writes (stored and deflated)
 and the 64-bit sizes are read.
@@ -14,17 +16,23 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from giemsa.errors import PictureError, SourceError
-from giemsa.images import MAX_BYTES, sniff
+from giemsa.images import MAX_BYTES, MAX_PIXELS, size_of, sniff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_MEMBERS: Final = 5_000_000
 """Most members that an archive may have."""
+
+MAX_UNPACKED_RATIO: Final = 200
+"""How many times its own bytes an archive may unpack to, or four of the largest files: pictures hardly shrink."""
+MAX_PIXELS_PER_BYTE: Final = 100
+"""Pixels of all its pictures for each byte of an archive, or four of the largest; a black JPEG has some 60."""
 
 _END = struct.Struct("<4s4H2LH")
 _END_64_LOCATOR = struct.Struct("<4sLQL")
@@ -33,6 +41,7 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _IN_64 = 0xFFFFFFFF
 _STORED, _DEFLATED = 0, 8
+_NOT_THERE = "the member of the archive is damaged: it is not where the directory says"
 _ENCRYPTED = 0x1
 _UTF_8 = 0x800
 
@@ -50,15 +59,36 @@ class Member:
     offset: int
 
 
+class _Budget:
+    """What the members of one archive may still unpack to, whoever reads them."""
+
+    def __init__(self, archive_bytes: int) -> None:
+        self._bytes = max(4 * MAX_BYTES, MAX_UNPACKED_RATIO * archive_bytes)
+        self._pixels = max(4 * MAX_PIXELS, MAX_PIXELS_PER_BYTE * archive_bytes)
+        self._lock = Lock()
+
+    def charge(self, *, unpacked: int = 0, pixels: int = 0) -> None:
+        """Take from what is left; where it is not enough, nothing more is read of this archive."""
+        with self._lock:
+            self._bytes -= unpacked
+            self._pixels -= pixels
+            if min(self._bytes, self._pixels) >= 0:
+                return
+        raise PictureError("the archive unpacks to far more than pictures ever shrink by; if you trust it, unpack it "
+                           "and give the folder")  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class ZipArchive:
     """A zip archive whose end was found; made by `open_archive`."""
 
     path: str
+    size: int
     members: int
     directory_start: int
     directory_size: int
     shift: int
+    budget: _Budget = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Member]:
         """Give the members in the order of the directory.
@@ -66,12 +96,20 @@ class ZipArchive:
         Raises
         ------
         SourceError
-            Where the directory is damaged; members before that place have been given.
+            Where the directory is damaged, or its members lie over each other; those before that place have been
+            given.
         """
+        packed = 0
         with open(self.path, "rb") as file:  # noqa: PTH123 - a path of any bytes, as the system gave it
             file.seek(self.directory_start)
             for index in range(self.members):
-                yield self._next_member(file, index)
+                member = self._next_member(file, index)
+                if self._holds(member):
+                    packed += member.packed_size
+                if packed > self.size:
+                    raise SourceError(f"the archive {self.path} is damaged: its first {index + 1:,} members are larger "
+                                      "than it, so that they lie over each other")  # fmt: skip
+                yield member
 
     def read(self, member: Member) -> bytes:
         """Unpack one member that begins like a picture.
@@ -86,8 +124,14 @@ class ZipArchive:
         if member.method not in (_STORED, _DEFLATED):
             raise PictureError(f"the member of the archive is packed by method {member.method}; only stored (0) and "
                                "deflated (8) are read, so pack it anew")  # fmt: skip
-        if max(member.size, member.packed_size) > MAX_BYTES:
+        if member.size > MAX_BYTES:
             raise PictureError(f"the member of the archive has {member.size:,} bytes; at most {MAX_BYTES:,} are read")
+        if not self._holds(member):
+            raise PictureError(_NOT_THERE)
+        if member.packed_size > MAX_BYTES:
+            raise PictureError(f"the member of the archive has {member.packed_size:,} packed bytes; at most "
+                               f"{MAX_BYTES:,} are read")  # fmt: skip
+        self.budget.charge(unpacked=member.size)
         try:
             with open(self.path, "rb") as file:  # noqa: PTH123
                 packed = self._packed(file, member)
@@ -97,7 +141,14 @@ class ZipArchive:
         if len(content) != member.size or zlib.crc32(content) != member.crc:
             raise PictureError("the member of the archive is damaged: its size or checksum is wrong")
         sniff(content)
+        width, height = size_of(content) or (0, 0)
+        if width * height <= MAX_PIXELS:  # more is refused before it is decoded
+            self.budget.charge(pixels=width * height)
         return content
+
+    def _holds(self, member: Member) -> bool:
+        """Whether a member lies within the file, as far as the directory goes."""
+        return member.offset + member.packed_size <= self.size
 
     def _next_member(self, file: BinaryIO, index: int) -> Member:
         head = file.read(_ENTRY.size)
@@ -122,7 +173,7 @@ class ZipArchive:
             packed = file.read(member.packed_size)
             if len(packed) == member.packed_size:
                 return packed
-        raise PictureError("the member of the archive is damaged: it is not where the directory says")
+        raise PictureError(_NOT_THERE)
 
 
 def open_archive(path: str) -> ZipArchive:
@@ -159,7 +210,7 @@ def _find_directory(file: BinaryIO, path: str) -> ZipArchive:
     locator = found - _END_64_LOCATOR.size
     if locator >= 0 and tail[locator:].startswith(b"PK\6\7"):
         _, _, end_64, _ = _END_64_LOCATOR.unpack_from(tail, locator)
-        file.seek(end_64)
+        file.seek(min(end_64, size))
         record = file.read(_END_64.size)
         if len(record) < _END_64.size or not record.startswith(b"PK\6\6"):
             raise SourceError(f"the archive {path} is damaged: its 64-bit end is not where it says")
@@ -169,7 +220,7 @@ def _find_directory(file: BinaryIO, path: str) -> ZipArchive:
     shift = end_start - directory_size - directory_start
     if shift < 0:
         raise SourceError(f"the archive {path} is damaged: its directory would reach beyond its end")
-    return ZipArchive(path, members, directory_start + shift, directory_size, shift)
+    return ZipArchive(path, size, members, directory_start + shift, directory_size, shift, _Budget(size))
 
 
 def _sizes_64(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:

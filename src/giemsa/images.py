@@ -10,10 +10,14 @@ checked before anything is decoded. What comes out is always uint8 [H, W, 3] RGB
 - EXIF orientation is applied (PNG, JPEG, TIFF and WebP can carry one);
 - of several frames or pages the first is taken.
 
-Plain PNGs, which is what cells come as, are decoded by OpenCV, which gives Python's lock away meanwhile and is
-the fastest at hand. It reads a broken file as far as it goes in some versions and prints to standard error in
-others, so the chunks and their checksums are verified first; that costs some ten microseconds. Everything
-else goes through Pillow, which knows all the odd kinds.
+What a decoder warns of is an error: it would otherwise fill what is missing with grey and say nothing. Small plain
+PNGs, which is what cells come as, are decoded by OpenCV, which gives Python's lock away meanwhile and is the fastest
+at hand. It reads a broken file as far as it goes in some versions and prints to standard error in others, so the
+chunks and their checksums are verified first and those that mean nothing are left out; that costs some ten
+microseconds. JPEGs go to simplejpeg, the only binding of libjpeg-turbo that hands its warnings on; progressive ones
+that lack their last scans, of which libjpeg does not warn, are told by their headers. WebPs without transparency go
+to OpenCV, which takes half of Pillow's memory. Everything else goes through Pillow, which knows all the odd kinds,
+and is turned into RGB a band of rows at a time, so that a picture takes little more memory than its pixels.
 """
 
 from __future__ import annotations
@@ -26,14 +30,23 @@ import cv2
 import numpy as np
 
 from giemsa.errors import PictureError, UsageError
+from giemsa.jpegs import read_jpeg_headers, read_jpeg_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    from giemsa.jpegs import JpegHeaders
 
 MAX_BYTES: Final = 128 * 2**20
 """Largest file that is read: a 16-bit RGB photograph of 20 megapixels, uncompressed."""
 MAX_PIXELS: Final = 50_000_000
 """Most pixels that are decoded: the largest microscope cameras have some 45 megapixels."""
+MAX_SIDE_PX: Final = 65_535
+"""Longest side: a JPEG cannot have more, and one row of 50 megapixels becomes gigabytes once it is made square."""
+MAX_RICH_WEBP_PIXELS: Final = 16_000_000
+"""Most pixels of a WebP with transparency or several frames: its decoder holds several canvases of 4 bytes a pixel."""
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp"})
 """Endings (lower case) by which pictures are found in folders and archives."""
 
@@ -44,7 +57,14 @@ _IHDR = struct.Struct(">IIBB")
 _CRC = struct.Struct(">I")
 # Chunks that change what the pixels mean (transparency, orientation, several frames): left to Pillow.
 _MEANINGFUL_CHUNKS = frozenset({b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"acTL"})
+# What a PNG's pixels cannot be had without. OpenCV is given nothing else: libpng prints what it thinks of the rest.
+_NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _PLAIN_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_MAX_CHUNKS = 100_000  # libpng writes one for 8 kB, some 16,000 for the largest file
+_SMALL_PNG_BYTES = 2**18
+# OpenCV unpacks all that a PNG holds, even what no pixel needs, a thousandfold at worst; Pillow stops at the last row.
+_BAND_PIXELS = 2**20
+_EXIF_ORIENTATION = 0x0112
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -68,15 +88,37 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     kind = sniff(data)
     if len(data) > MAX_BYTES:
         raise PictureError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
-    if kind != "PNG" or not _is_plain_png(data):
-        return _decode_with_pillow(data, kind)
+    if kind == "PNG":
+        plain = _plain_png(data)
+        return _decode_with_pillow(data, kind) if plain is None else _decode_with_opencv(plain, kind)
+    if kind == "JPEG":
+        return _decode_jpeg(data)
+    if kind == "WebP" and _is_plain_webp(data):
+        return _turned(_decode_with_opencv(data, kind), _webp_orientation(data))
+    return _decode_with_pillow(data, kind)
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Read width and height of a picture out of its first bytes, without decoding it.
+
+    Returns
+    -------
+    tuple of int, or None
+        In pixels, before any EXIF orientation; None where they are not where they should be.
+    """
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), _PLAIN_FLAGS)
-    except cv2.error as error:
-        raise PictureError(f"the PNG cannot be decoded: {error.err}") from error
-    if bgr is None:
-        raise PictureError("the PNG is damaged: its compressed pixels cannot be unpacked")
-    return _uint8(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr))
+        kind = sniff(data)
+        if kind == "PNG":
+            return cast("tuple[int, int]", _IHDR.unpack_from(data, 16)[:2])
+        if kind == "JPEG":
+            return read_jpeg_size(data)
+        if kind == "WebP":
+            return _webp_size(data)
+        if kind == "BMP":
+            return _bmp_size(data)
+        return _tiff_size(data)
+    except (PictureError, struct.error):
+        return None
 
 
 def sniff(head: bytes) -> str:
@@ -132,24 +174,14 @@ def to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise UsageError(f"the array has shape {array.shape}; expected [H, W] or [H, W, C] with C from 1 to 4")
     _check_size(array.shape[1], array.shape[0])
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype != np.uint8:
+    if array.dtype not in (np.uint8, np.uint16, np.bool_):
         raise UsageError(
             f"the array has dtype {array.dtype}; expected uint8 (0 to 255) or uint16 (0 to 65,535), "
             "so scale and convert it first"
         )
-    if array.ndim == 2:
-        array = array[:, :, np.newaxis]
-    channels = array.shape[2]
-    colours = array[:, :, : 1 if channels <= 2 else 3]
-    if channels in (2, 4):
-        # On black, alpha is a factor; 255 * 255 + 127 still fits 16 bits.
-        alpha = array[:, :, -1:].astype(np.uint16)
-        colours = ((colours * alpha + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
+    if array.dtype == np.uint8 and array.shape[2:] == (3,):
+        return np.ascontiguousarray(array)
+    return _in_bands(array.shape[1], array.shape[0], lambda top, bottom: _band_to_rgb(array[top:bottom]))
 
 
 def from_pillow(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - Pillow is imported only where it is used
@@ -224,16 +256,29 @@ def _multiple(length: int, size_px: int) -> int:
     return 1 if length <= size_px else max(2, (2 * length + size_px) // (2 * size_px))
 
 
-def _is_plain_png(data: bytes) -> bool:
-    """Verify a PNG's structure and checksums, and tell whether OpenCV reads it right."""
+def _decode_with_opencv(data: bytes, kind: str) -> NDArray[np.uint8]:
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), _PLAIN_FLAGS)
+    except cv2.error as error:
+        raise PictureError(f"the {kind} cannot be decoded: {error.err}") from error
+    if bgr is None:
+        raise PictureError(f"the {kind} is cut off or damaged: its compressed pixels cannot be unpacked")
+    return _uint8(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr))
+
+
+def _plain_png(data: bytes) -> bytes | None:
+    """Verify a PNG's structure and checksums; return what OpenCV reads right of it, None where it does not."""
     if data[12:16] != b"IHDR" or len(data) < 33:
         raise PictureError(f"the PNG breaks off or is damaged within its first {len(data[:33])} bytes")
     width, height, bits, colour_type = _IHDR.unpack_from(data, 16)
     _check_size(width, height)
     plain = bits <= 8 and colour_type in (0, 2, 3)  # grey, RGB, palette
     view = memoryview(data)
-    size, start, has_pixels = len(data), len(_PNG), False
-    while start + 12 <= size:
+    size, start, pixel_bytes = len(data), len(_PNG), 0
+    unneeded: list[tuple[int, int]] = []
+    for _ in range(_MAX_CHUNKS):
+        if start + 12 > size:
+            break
         length, name = _CHUNK.unpack_from(data, start)
         end = start + 12 + length
         if end > size:
@@ -241,28 +286,88 @@ def _is_plain_png(data: bytes) -> bool:
         if crc32(view[start + 4 : end - 4]) != _CRC.unpack_from(data, end - 4)[0]:
             raise PictureError(f"the PNG is damaged: the checksum of its chunk at byte {start:,} is wrong")
         if name == b"IDAT":
-            has_pixels = True
+            pixel_bytes += length
         elif name == b"IEND":
-            if not has_pixels:
+            if not pixel_bytes:
                 raise PictureError("the PNG is damaged: it has no pixels")
-            return plain
-        elif name in _MEANINGFUL_CHUNKS or (name == b"tEXt" and data[start + 8 :].startswith(b"Raw profile")):
-            plain = False
+            if not plain or pixel_bytes > _SMALL_PNG_BYTES:
+                return None
+            return _without(data, unneeded) if unneeded else data
+        elif name not in _NEEDED_CHUNKS:
+            unneeded.append((start, end))
+            if name in _MEANINGFUL_CHUNKS or (name == b"tEXt" and data.startswith(b"Raw profile", start + 8)):
+                plain = False
         start = end
+    else:
+        raise PictureError(f"the PNG has more than {_MAX_CHUNKS:,} chunks, and no more are read; save it anew")
     raise PictureError(f"the PNG breaks off after {size:,} bytes")
+
+
+def _without(data: bytes, parts: list[tuple[int, int]]) -> bytes:
+    """Leave parts out, given by their starts and ends in order."""
+    starts = [0, *(end for _, end in parts)]
+    ends = [*(start for start, _ in parts), len(data)]
+    return b"".join(data[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    import simplejpeg
+
+    headers = _checked_jpeg(data)
+    try:
+        if headers.channels == 4:
+            simplejpeg.decode_jpeg(data, "CMYK", strict=True)  # only whether it warns: Pillow knows inverted inks
+            return _decode_with_pillow(data, "JPEG")
+        rgb = _uint8(simplejpeg.decode_jpeg(data, "RGB", strict=True))
+    except ValueError as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"the JPEG is damaged, cut off or of a rare kind: {_said(error)}") from error
+    return _turned(rgb, _jpeg_orientation(data)) if headers.has_exif else rgb
+
+
+def _checked_jpeg(data: bytes) -> JpegHeaders:
+    _check_size(*read_jpeg_size(data))
+    return read_jpeg_headers(data)
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    from io import BytesIO
+
+    try:
+        return int(_pillow_opener("JPEG")(BytesIO(data)).getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing about the orientation, and nothing about the pixels
+        return 1
+
+
+def _turned(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn and mirror pixels as an EXIF orientation, 1 to 8, asks for."""
+    if orientation not in range(2, 9):
+        return rgb
+    if orientation >= 5:
+        rgb = rgb.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        rgb = rgb[::-1]
+    if orientation in (2, 3, 6, 7):
+        rgb = rgb[:, ::-1]
+    return np.ascontiguousarray(rgb)
 
 
 def _decode_with_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
     from io import BytesIO
 
     if kind == "WebP":
-        _check_size(*_webp_size(data))  # its decoder takes memory for the pixels as soon as it is made
+        width, height = _webp_size(data)
+        _check_size(width, height)  # its decoder takes memory for the pixels as soon as it is made
+        if width * height > MAX_RICH_WEBP_PIXELS:
+            raise PictureError(f"the WebP has {width:,} x {height:,} pixels; with transparency or several frames, at "
+                               f"most {MAX_RICH_WEBP_PIXELS:,} are decoded")  # fmt: skip
     try:
         # The plugin itself instead of Image.open, which warns about large pictures before they can be refused.
         image = _pillow_opener(kind)(BytesIO(data))
         _check_size(*image.size)
         if kind == "TIFF":
-            _check_tiff(image)
+            _check_tiff(image, data)
         image.load()
         if kind == "PNG" and image.mode == "I":
             # 16-bit grey, as Pillow before 10.3 called it
@@ -283,38 +388,152 @@ def _pillow_opener(kind: str) -> Any:  # noqa: ANN401
 
 
 def _pillow_to_rgb(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401
-    twelve_bits = getattr(image, "tag_v2", {}).get(258) == (12,)  # TIFF's BitsPerSample
-    image = _upright(image)
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.uint16)
-        if twelve_bits:
-            grey <<= 4
-        transparent = image.info.get("transparency")
-        if isinstance(transparent, int):
-            grey[grey == transparent] = 0
-        return to_rgb(grey)
     if image.mode in ("I", "F"):
         raise PictureError(f"the picture has 32 bits a sample (mode {image.mode}); expected 1, 8 or 16")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return to_rgb(np.asarray(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
+    twelve_bits = getattr(image, "tag_v2", {}).get(258) == (12,)  # TIFF's BitsPerSample
+    transparent = image.info.get("transparency")
+    deep = image.mode.startswith("I;16")
+    width, height = image.size
+
+    def convert(top: int, bottom: int) -> NDArray[np.uint8]:
+        band = image.crop((0, top, width, bottom))
+        if deep:
+            grey = np.asarray(band).astype(np.uint16)
+            if twelve_bits:
+                grey <<= 4
+            if isinstance(transparent, int):
+                grey[grey == transparent] = 0
+            return _band_to_rgb(grey)
+        if transparent is not None:
+            band.info["transparency"] = transparent
+        if transparent is not None or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+            return _band_to_rgb(np.asarray(band.convert("RGBA")))
+        return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+
+    return _turned(_in_bands(width, height, convert), _orientation(image))
 
 
-def _upright(image: Any) -> Any:  # noqa: ANN401
-    from PIL import ImageOps
+def _in_bands(width: int, height: int, convert: Callable[[int, int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Fill a picture from `convert(top, bottom)`, some rows at a time, so that what lies between stays small."""
+    rgb = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        rgb[top:bottom] = convert(top, bottom)
+    return rgb
 
+
+def _band_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Turn rows of bool, uint8 or uint16 with 1 to 4 channels into RGB, what is transparent on black."""
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.ndim == 2:
+        array = array[:, :, np.newaxis]
+    channels = array.shape[2]
+    colours = array[:, :, : 1 if channels <= 2 else 3]
+    if channels in (2, 4):
+        # On black, alpha is a factor; 255 * 255 + 127 still fits 16 bits.
+        alpha = array[:, :, -1:].astype(np.uint16)
+        colours = ((colours * alpha + 127) // 255).astype(np.uint8)
+    return np.broadcast_to(colours, (*colours.shape[:2], 3))
+
+
+def _orientation(image: Any) -> int:  # noqa: ANN401
     try:
-        return ImageOps.exif_transpose(image)
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block says nothing about the orientation, and nothing about the pixels
-        return image
+        return 1
 
 
-def _check_tiff(image: Any) -> None:  # noqa: ANN401
-    """Refuse tiles far larger than the picture: a whole tile is unpacked at a time."""
-    tile_width, tile_height = (int(image.tag_v2.get(tag, 0)) for tag in (322, 323))
+def _check_tiff(image: Any, data: bytes) -> None:  # noqa: ANN401
+    """Refuse tiles far larger than the picture, since a whole tile is unpacked at a time, and damaged JPEGs in it."""
+    tags = image.tag_v2
+    tile_width, tile_height = (int(tags.get(tag, 0)) for tag in (322, 323))
     if tile_width * tile_height > MAX_PIXELS:
         raise PictureError(f"the TIFF has tiles of {tile_width:,} x {tile_height:,} pixels; "
                            f"at most {MAX_PIXELS:,} are read")  # fmt: skip
+    if tags.get(259) != 7:
+        return
+    # Pillow does not hand on what libjpeg says of the strips or tiles.
+    tables = bytes(tags.get(347, b""))
+    starts, lengths = tags.get(324) or tags.get(273), tags.get(325) or tags.get(279)
+    if sum(lengths) > len(data):
+        raise PictureError("the TIFF is damaged: its strips or tiles overlap")
+    pixels = 0
+    for start, length in zip(starts, lengths, strict=True):
+        part = data[start : start + length]
+        pixels += _check_jpeg_part(tables[:-2] + part[2:] if tables else part)
+        if pixels > 2 * MAX_PIXELS:
+            raise PictureError("the TIFF is damaged: its strips or tiles have more pixels than it")
+
+
+def _check_jpeg_part(data: bytes) -> int:
+    """Refuse a damaged JPEG in a TIFF; count its pixels."""
+    import simplejpeg
+
+    headers = _checked_jpeg(data)
+    try:
+        simplejpeg.decode_jpeg(data, {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(headers.channels, "RGB"), strict=True)
+    except ValueError as error:
+        raise PictureError(f"a JPEG in the TIFF is damaged: {_said(error)}") from error
+    return headers.size[0] * headers.size[1]
+
+
+def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    """Read ImageWidth and ImageLength out of a TIFF's first directory (TIFF 6.0, section 2; BigTIFF)."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    start, count_code, entry = (
+        (8, "Q", struct.Struct(order + "HHQ8s")) if big else (4, "H", struct.Struct(order + "HHL4s"))
+    )
+    (directory,) = struct.unpack_from(order + ("Q" if big else "L"), data, start)
+    (count,) = struct.unpack_from(order + count_code, data, directory)
+    found: dict[int, int] = {}
+    place = directory + struct.calcsize(order + count_code)
+    for index in range(min(count, 4_096)):
+        tag, kind, _, value = entry.unpack_from(data, place + index * entry.size)
+        if tag in (256, 257) and kind in (3, 4, 16):
+            (found[tag],) = struct.unpack_from(order + {3: "H", 4: "L", 16: "Q"}[kind], value)
+    return (found[256], found[257]) if len(found) == 2 else None
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    """Read width and height out of a BMP's header, of which there are an old and a new kind."""
+    (header,) = struct.unpack_from("<L", data, 14)
+    width, height = struct.unpack_from("<HH" if header == 12 else "<ll", data, 18)
+    return abs(width), abs(height)
+
+
+def _is_plain_webp(data: bytes) -> bool:
+    """Whether a WebP is one frame without transparency (RFC 9649, 2.7); its size is checked by the way."""
+    _check_size(*_webp_size(data))
+    if data[12:16] == b"VP8X":
+        return not data[20] & 0b00010010
+    return data[12:16] != b"VP8L" or not data[24] & 0b00010000
+
+
+def _webp_orientation(data: bytes) -> int:
+    """Read the EXIF orientation of a WebP, which stands in a chunk behind its pixels."""
+    start = 12
+    for _ in range(1_000 if data[12:16] == b"VP8X" else 0):
+        length = int.from_bytes(data[start + 4 : start + 8], "little")
+        if data[start : start + 4] == b"EXIF":
+            return _exif_orientation(data[start + 8 : start + 8 + length])
+        start += 8 + length + length % 2
+    return 1
+
+
+def _exif_orientation(block: bytes) -> int:
+    from PIL import Image
+
+    try:
+        exif = Image.Exif()
+        exif.load(block)
+        return int(exif.get(_EXIF_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing about the orientation, and nothing about the pixels
+        return 1
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -335,6 +554,10 @@ def _check_size(width: int, height: int) -> None:
         raise PictureError(f"the picture has no pixels: it is {width} x {height}")
     if width * height > MAX_PIXELS:
         raise PictureError(f"the picture has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
+    if max(width, height) > MAX_SIDE_PX:
+        raise PictureError(
+            f"the picture has {width:,} x {height:,} pixels; at most {MAX_SIDE_PX:,} on a side are decoded"
+        )
 
 
 def _uint8(array: Any) -> NDArray[np.uint8]:  # noqa: ANN401

@@ -9,6 +9,7 @@ import numpy as np
 from giemsa.errors import PictureError
 from giemsa.files import replace_file
 from giemsa.images import decode
+from giemsa.render.palette import VERDICT_COLOURS
 from giemsa.verdicts import DISCLAIMER, VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 CELLS_AT_MOST: Final = 120
 """Cells on one sheet; of more, a random sample is drawn."""
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart with every kind of colour vision.
-COLOURS: Final = {
-    "parasitized": (213, 94, 0),
-    "uninfected": (0, 114, 178),
-    "indeterminate": (204, 121, 167),
-    "not_a_cell": (0, 158, 115),
-    "unreadable": (114, 108, 102),
-}
 _INK, _FAINT, _PAPER, _GROUND = (20, 20, 20), (90, 90, 90), (255, 255, 255), (235, 235, 235)
 _THUMBNAIL, _GAP, _COLUMNS = 128, 14, 8
 _TEXT_ROWS = 50  # px below a thumbnail
@@ -163,7 +156,7 @@ def _draw_legend(draw: Any, shown: set[str], font: Any, y: int) -> None:  # noqa
     x = _GAP
     for name in VERDICTS:
         if name in shown:
-            draw.rectangle((x, y + 2, x + 11, y + 13), COLOURS[name])
+            draw.rectangle((x, y + 2, x + 11, y + 13), VERDICT_COLOURS[name])
             word = f"{name.replace('_', ' ')}"
             draw.text((x + 17, y), word, _INK, font)
             x += 17 + int(draw.textlength(word, font)) + 2 * _GAP
@@ -179,7 +172,7 @@ def _draw_cell(
     from PIL import ImageDraw
 
     draw, (x, y), (font, small) = ImageDraw.Draw(page), corner, fonts
-    colour = COLOURS[verdict.verdict]
+    colour = VERDICT_COLOURS[verdict.verdict]
     # The frame of what needs a second look is wider, which shows without any colour too.
     border = 2 if verdict.verdict == "uninfected" else 5
     draw.rectangle((x - border, y - border, x + _THUMBNAIL - 1 + border, y + _THUMBNAIL - 1 + border), colour)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from giemsa.errors import PictureError, SourceError
 from giemsa.images import MAX_BYTES, SUFFIXES
+from giemsa.words import printable as printable  # noqa: PLC0414 - its home for those who read pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +43,6 @@ _RUN: Final = 100_000
 _MAX_LINE: Final = 65_536
 """Longest line of a list, in bytes; paths have at most 4,096 on Linux."""
 _PATTERN = re.compile(r"[*?\[]")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -57,10 +57,13 @@ class Source:
         no UTF-8, and control characters, are written as escapes (`\xff`), so that it can always be printed.
     read : callable
         Gives the bytes, or raises `PictureError`.
+    path : str
+        The file that it is in, itself or an archive, as the system knows it; empty where it is in none.
     """
 
     name: str
     read: Callable[[], bytes]
+    path: str = ""
 
 
 def open_sources(
@@ -131,14 +134,6 @@ def read_file(path: str) -> bytes:
         raise PictureError(_why_unreadable(path, error)) from error
 
 
-def printable(text: str) -> str:
-    """Write a path so that it can be printed and stored as UTF-8: other bytes and control characters escaped."""
-    if text.isprintable():
-        return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 def open_archive_sources(path: str, *, name: str | None = None, note: Note | None = None) -> Iterator[Source]:
     """Give the pictures in a zip archive, in the order of its directory.
 
@@ -171,7 +166,7 @@ def open_archive_sources(path: str, *, name: str | None = None, note: Note | Non
             if inner.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", inner):
                 yield _unreadable(shown, "the name of the member leads out of the archive; pack it anew", shown=True)
             else:
-                yield Source(shown, partial(_read_member, archive, member))
+                yield Source(shown, partial(_read_member, archive, member), path)
     except SourceError as error:
         found = True
         yield _unreadable(called, str(error).replace(path, called), shown=True)
@@ -209,7 +204,7 @@ def _of_argument(text: str, listing: BinaryIO | None, note: Note) -> Iterator[So
 
 
 def _of_list(listing: BinaryIO, note: Note) -> Iterator[Source]:
-    while line := listing.readline(_MAX_LINE + 1):
+    while line := _next_line(listing):
         if len(line) > _MAX_LINE:
             raise SourceError(f"the list on standard input has a line of more than {_MAX_LINE:,} bytes; "
                               "expected one path a line")  # fmt: skip
@@ -218,13 +213,20 @@ def _of_list(listing: BinaryIO, note: Note) -> Iterator[Source]:
             yield from _of_path(path, note)
 
 
+def _next_line(listing: BinaryIO) -> bytes:
+    try:
+        return listing.readline(_MAX_LINE + 1)
+    except OSError as error:
+        raise SourceError(f"the list on standard input cannot be read: {error.strerror or error}") from error
+
+
 def _of_path(path: str, note: Note) -> Iterator[Source]:
     """Give what a path holds that exists, or did a moment ago."""
     if os.path.isdir(path):  # noqa: PTH112
         return _of_folder(path, note)
     if _is_archive(path):
         return open_archive_sources(path, note=note)
-    return iter((Source(printable(path), partial(read_file, path)),))
+    return iter((Source(printable(path), partial(read_file, path), path),))
 
 
 def _of_folder(top: str, note: Note) -> Iterator[Source]:
@@ -245,7 +247,7 @@ def _of_folder(top: str, note: Note) -> Iterator[Source]:
         path = os.path.join(folder, name)  # noqa: PTH118
         if not is_folder:
             found = True
-            yield Source(printable(path), partial(read_file, path))
+            yield Source(printable(path), partial(read_file, path), path)
             continue
         identity = _identity(path)
         if os.path.islink(path):  # noqa: PTH114

@@ -4,10 +4,13 @@ The columns are `image, verdict, p_parasitized, novelty, reason`, in this order,
 written with all their digits, so that each format gives back the same number.
 
 CSV and JSON lines grow row by row and reach the disk batch by batch. Beside them stands a record,
-`FILE.run.json`: the model's digest, provider, threads, threshold and command, and at the end the counts. A
-table is resumed only if its record names the same model and its rows name the same pictures in the same order;
-a last row that was torn is dropped. Parquet cannot be read until it is finished, so it appears when the command
-ends, with the same record in its metadata under `giemsa`.
+`FILE.run.json`: the model's digest, provider, threads, threshold and command, and at the end the counts; and
+`FILE.pictures`, a line a row with size, time and digest of what was judged. A table is resumed only if its record
+names the same model and its rows name the same pictures in the same order; a last row that was torn is dropped. A
+table that is to replace another grows as `FILE.part` and takes its place at the end. Parquet cannot be read until it
+is finished, so it appears when the command ends, with the same record in its metadata under `giemsa`.
+
+One process at a time writes a table (`files.lock`), and a table that somebody removes meanwhile is an error.
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from giemsa.errors import MissingExtraError, OutputError, UsageError
-from giemsa.files import check_output, replace_file, write_file
+from giemsa.files import cannot_write, check_output, lock, remove_left_behind, replace_file, write_file
+from giemsa.render.palette import TERMINAL, TERMINAL_OTHER
+from giemsa.spreadsheets import GuardedWriter, unguarded
+from giemsa.stamps import LINE_BYTES, Stamp
 from giemsa.verdicts import DISCLAIMER, VERDICTS, Verdict
+from giemsa.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +79,7 @@ class RunRecord:
             "threads": self.threads,
             "threshold": self.threshold,
             "giemsa": self.giemsa,
-            "command": self.command,
+            "command": printable(self.command),
             "disclaimer": DISCLAIMER,
         }
 
@@ -120,9 +127,10 @@ class Summary:
 
 
 class Table(Protocol):
-    """A file of verdicts that is being written."""
+    """A file of verdicts that is being written: how many rows it has, and where they go until it is finished."""
 
     rows: int
+    place: Path
 
     def __enter__(self) -> Table: ...
     def __exit__(
@@ -132,8 +140,11 @@ class Table(Protocol):
     def existing(self) -> Iterator[Verdict]:
         """Give the rows that were there before, from the first; to be read to the end before `write`."""
 
-    def write(self, verdicts: Sequence[Verdict]) -> None:
-        """Append rows."""
+    def stamps(self) -> Iterator[Stamp | None]:
+        """Give what is known of the pictures of these rows, without end; None where nothing is."""
+
+    def write(self, verdicts: Sequence[Verdict], stamps: Sequence[Stamp | None] = ()) -> None:
+        """Append rows, and what is known of their pictures."""
 
     def finish(self, summary: Summary) -> None:
         """Say that all rows are there; without it, Parquet leaves nothing."""
@@ -173,6 +184,17 @@ def check_table(path: str | os.PathLike[str], *, force: bool = False, resume: bo
                              "end; use .csv or .jsonl")  # fmt: skip
         _import_pyarrow()
     check_output(path, force=force or resume)
+    if suffix == ".parquet":
+        return
+    check_output(record_path(path), force=True)
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise OutputError(f"the output {os.fspath(path)} is no regular file; name another one")
+    part = part_path(path)
+    if force and os.path.lexists(path):
+        check_output(record_path(part), force=True)
+    if os.path.lexists(part) and not (force or resume):
+        raise OutputError(f"the output {part} is there already, of a command that was interrupted; go on with --resume "
+                          "or begin anew with --force")  # fmt: skip
 
 
 def open_table(path: str | os.PathLike[str], record: RunRecord, *, force: bool = False, resume: bool = False) -> Table:
@@ -200,10 +222,12 @@ def open_table(path: str | os.PathLike[str], record: RunRecord, *, force: bool =
         As `check_table`; and `OutputError` if the rows that are there come from another model.
     """
     check_table(path, force=force, resume=resume)
-    path = Path(path)
-    if table_suffix(path) == ".parquet":
+    path, suffix = Path(path), table_suffix(path)
+    if path.is_symlink():  # what it leads to is written, and it stays a link
+        path = path.resolve()
+    if suffix == ".parquet":
         return _ParquetTable(path, record)
-    return _RowTable(path, record, resume=resume)
+    return _RowTable(path, record, as_csv=suffix == ".csv", resume=resume)
 
 
 def record_path(path: str | os.PathLike[str]) -> Path:
@@ -212,21 +236,30 @@ def record_path(path: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.name}.run.json")
 
 
+def part_path(path: str | os.PathLike[str]) -> Path:
+    """Name what grows to replace a table: `verdicts.csv.part` beside `verdicts.csv`."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.part")
+
+
+def pictures_path(path: str | os.PathLike[str]) -> Path:
+    """Name what is known of a table's pictures: `verdicts.csv.pictures` beside `verdicts.csv`."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.pictures")
+
+
 def rows_as_text(verdicts: Iterable[Verdict], *, colour: bool = False) -> str:
     """Format verdicts as lines for a terminal: verdict, p_parasitized, image, and why it is unreadable."""
     lines = []
     for v in verdicts:
         word = f"{v.verdict.replace('_', ' '):<14}"
         if colour:
-            word = f"\x1b[{_TERMINAL_COLOURS.get(v.verdict, '33')}m{word}\x1b[0m"
+            word = f"\x1b[{TERMINAL.get(v.verdict, TERMINAL_OTHER)}m{word}\x1b[0m"
         lines.append(f"{word}{_rounded(v.p_parasitized):>13}  {v.image}{': ' if v.reason else ''}{v.reason}\n")
     return "".join(lines)
 
 
 TEXT_HEADER: Final = f"{'verdict':<14}{'p_parasitized':>13}  image\n"
-
-# Vermilion and blue are told apart by people who do not tell red from green; the word stands there besides.
-_TERMINAL_COLOURS = {"parasitized": "1;38;5;166", "uninfected": "38;5;32", "unreadable": "38;5;245"}
 
 
 def rows_as_json_lines(verdicts: Iterable[Verdict]) -> str:
@@ -248,12 +281,11 @@ def rows_as_json_lines(verdicts: Iterable[Verdict]) -> str:
 
 
 def rows_as_csv(verdicts: Iterable[Verdict]) -> str:
-    """Format verdicts as CSV rows, without the header."""
-    import csv
+    """Format verdicts as CSV rows, without the header; what a spreadsheet would run is guarded."""
     from io import StringIO
 
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
+    GuardedWriter(text).writerows(
         (
             v.image,
             v.verdict,
@@ -269,64 +301,100 @@ def rows_as_csv(verdicts: Iterable[Verdict]) -> str:
 class _RowTable:
     """A table of lines; each `write` is on disk, or taken back, when it returns."""
 
-    def __init__(self, path: Path, record: RunRecord, *, resume: bool) -> None:
+    def __init__(self, path: Path, record: RunRecord, *, as_csv: bool, resume: bool) -> None:
         self.path = path
         self.rows = 0
         self._record = record
-        self._csv = path.suffix.lower() == ".csv"
-        self._resumed = resume and path.exists()
+        self._csv = as_csv
         self._end = 0
-        self._writing = False  # what is there already is not touched before it has been read through
-        if self._resumed:
-            self._check_record()
-        try:
-            self._file = path.open("r+b" if self._resumed else "wb", buffering=0)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        if not self._resumed:
-            self._begin()
+        self._begun = False  # what is there already is not touched before it has been read through
+        self._pictures: BinaryIO | None = None
+        self._stack = ExitStack()
+        with ExitStack() as stack:  # lets go of all that is held where the rest fails
+            stack.enter_context(lock(path))
+            remove_left_behind(path)
+            self._open(resume=resume)
+            stack.callback(self._file.close)
+            if not self._resumed:
+                self._begin()
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> _RowTable:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writing:
+        if self._begun:
             self._cut()  # half a row, where an interruption came in the middle of it
-        self._file.close()
+        if self._pictures is not None:
+            self._pictures.close()
+        self._stack.close()
 
     def existing(self) -> Iterator[Verdict]:
         if not self._resumed:
             return
-        with self.path.open("rb") as file:
+        with self.place.open("rb") as file:
             lines = _CompleteLines(file)
             self._end = 0
             for row in self._csv_rows(lines) if self._csv else self._json_rows(lines):
                 self._end = lines.end
                 self.rows += 1
                 yield row
-        self._begin()
-        self._cut()
 
-    def write(self, verdicts: Sequence[Verdict]) -> None:
+    def stamps(self) -> Iterator[Stamp | None]:
+        from itertools import repeat
+
+        with suppress(FileNotFoundError), pictures_path(self.place).open("rb") as file:
+            while line := file.read(LINE_BYTES):
+                yield Stamp.of_line(line.decode("ascii", "replace"))
+        yield from repeat(None)
+
+    def write(self, verdicts: Sequence[Verdict], stamps: Sequence[Stamp | None] = ()) -> None:
+        if not self._begun:
+            self._begin()
+        self._write_stamps(stamps)
         self._append(rows_as_csv(verdicts) if self._csv else rows_as_json_lines(verdicts))
         self.rows += len(verdicts)
 
     def finish(self, summary: Summary) -> None:
+        if not self._begun:
+            self._begin()
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._failed(error) from error
+        self._check_still_there()
+        if self.place != self.path:
+            self._take_place()
         self._write_record(complete=True, summary=summary)
 
+    def _open(self, *, resume: bool) -> None:
+        """Choose where rows go, and open it: the table's own place, or `FILE.part` where that is taken."""
+        part = part_path(self.path)
+        taken = os.path.lexists(self.path)
+        self.place = part if (os.path.lexists(part) if resume else taken) else self.path
+        self._resumed = resume and os.path.lexists(self.place)
+        if self._resumed:
+            self._check_record()
+        try:
+            if not self._resumed:
+                for left in (part, record_path(part), pictures_path(part), pictures_path(self.place)):
+                    if os.path.lexists(left):  # which a name that is too long never does
+                        left.unlink()
+            self._file = self.place.open("r+b" if self._resumed else "xb", buffering=0)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.place}: {error.strerror or error}") from error
+
     def _begin(self) -> None:
-        self._writing = True
+        self._begun = True
         self._write_record(complete=False)
+        self._cut()
         if self._csv and self._end == 0:
             self._append(",".join(COLUMNS) + "\n")
 
     def _append(self, text: str) -> None:
-        rest = memoryview(text.encode())
+        rest = memoryview(text.encode("utf-8", "backslashreplace"))
         size = len(rest)
+        self._check_still_there()
         try:
             self._file.seek(self._end)
             while rest:
@@ -336,13 +404,52 @@ class _RowTable:
             raise self._failed(error) from error
         self._end += size
 
+    def _write_stamps(self, stamps: Sequence[Stamp | None]) -> None:
+        """Write them before the rows that they are of, so that no row is without."""
+        if not stamps:
+            return
+        unknown = Stamp(0, 0, "")
+        try:
+            if self._pictures is None:
+                path = pictures_path(self.place)
+                self._pictures = path.open("r+b" if path.exists() else "xb", buffering=0)
+                self._pictures.truncate(self.rows * LINE_BYTES)
+            self._pictures.seek(self.rows * LINE_BYTES)
+            self._pictures.write("".join((stamp or unknown).to_line() for stamp in stamps).encode())
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _check_still_there(self) -> None:
+        """Notice that the table was removed or replaced: its rows would go nowhere."""
+        try:
+            there = os.path.samestat(os.fstat(self._file.fileno()), self.place.stat())
+        except OSError:
+            there = False
+        if not there:
+            raise OutputError(f"{self.place} was removed or replaced while it was being written, and its "
+                              f"{self.rows:,} rows are lost; run the command again")  # fmt: skip
+
+    def _take_place(self) -> None:
+        """Replace the old table by the new one, which is complete."""
+        part = self.place
+        try:
+            if self._pictures is not None:
+                pictures_path(part).replace(pictures_path(self.path))
+            else:
+                pictures_path(self.path).unlink(missing_ok=True)
+            part.replace(self.path)
+            self.place = self.path
+            record_path(part).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
     def _cut(self) -> None:
         """Take back what stands behind the last complete row."""
         with suppress(OSError):
             self._file.truncate(self._end)
 
     def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self.path}: {error.strerror or error}; {self.rows:,} rows are complete, "
+        return OutputError(f"cannot write {self.place}: {error.strerror or error}; {self.rows:,} rows are complete, "
                            "so make room and go on with --resume")  # fmt: skip
 
     def _csv_rows(self, lines: _CompleteLines) -> Iterator[Verdict]:
@@ -358,7 +465,7 @@ class _RowTable:
                 elif len(row) != len(COLUMNS):
                     raise self._no_table(f"row {number:,} has {len(row)} columns instead of {len(COLUMNS)}")
                 else:
-                    yield self._verdict(dict(zip(COLUMNS, row, strict=True)), number)
+                    yield self._verdict(dict(zip(COLUMNS, map(unguarded, row), strict=True)), number)
         except csv.Error as error:
             raise self._no_table(f"it is no CSV: {error}") from error
 
@@ -366,7 +473,7 @@ class _RowTable:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self._no_table(f"line {number:,} is no JSON") from error
             if not isinstance(row, dict) or set(row) != set(COLUMNS):
                 raise self._no_table(f"line {number:,} has not the columns {', '.join(COLUMNS)}")
@@ -382,13 +489,13 @@ class _RowTable:
             raise self._no_table(f"row {number:,} has {error}") from error
 
     def _no_table(self, what: str) -> OutputError:
-        return OutputError(f"cannot resume {self.path}: {what}; start anew with --force or name another output")
+        return OutputError(f"cannot resume {self.place}: {what}; start anew with --force or name another output")
 
     def _check_record(self) -> None:
-        beside = record_path(self.path)
+        beside = record_path(self.place)
         try:
             digest = json.loads(beside.read_text(encoding="utf-8"))["model_sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._no_table(f"its record {beside.name}, which names the model of its rows, is missing or "
                                  "damaged") from error  # fmt: skip
         if digest != self._record.model_sha256:
@@ -396,10 +503,10 @@ class _RowTable:
                                  f"{self._record.model_sha256[:12]}")  # fmt: skip
 
     def _write_record(self, *, complete: bool, summary: Summary | None = None) -> None:
-        content = {"table": self.path.name, "complete": complete} | self._record.to_dict()
+        content = {"table": printable(self.place.name), "complete": complete} | self._record.to_dict()
         if summary is not None:
             content["counts"] = summary.to_dict()
-        write_file(record_path(self.path), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_file(record_path(self.place), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 class _CompleteLines:
@@ -422,7 +529,7 @@ class _ParquetTable:
 
     def __init__(self, path: Path, record: RunRecord) -> None:
         self._pa, self._parquet = _import_pyarrow()
-        self.path = path
+        self.path = self.place = path
         self.rows = 0
         self._record = record
         self._held: list[Verdict] = []
@@ -435,8 +542,10 @@ class _ParquetTable:
         )
 
     def __enter__(self) -> _ParquetTable:
-        beside = self._stack.enter_context(replace_file(self.path))
+        self._stack.enter_context(lock(self.path))
         try:
+            remove_left_behind(self.path)
+            beside = self._stack.enter_context(replace_file(self.path))
             self._writer = self._parquet.ParquetWriter(beside, self._schema)
         except BaseException:
             self._stack.close()
@@ -456,7 +565,10 @@ class _ParquetTable:
     def existing(self) -> Iterator[Verdict]:
         return iter(())
 
-    def write(self, verdicts: Sequence[Verdict]) -> None:
+    def stamps(self) -> Iterator[Stamp | None]:
+        return iter(())
+
+    def write(self, verdicts: Sequence[Verdict], stamps: Sequence[Stamp | None] = ()) -> None:
         self._held.extend(verdicts)
         self.rows += len(verdicts)
         if len(self._held) >= _ROW_GROUP:

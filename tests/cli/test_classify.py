@@ -179,7 +179,7 @@ def test_broken_links_and_loops_of_links_are_rows(cells, classify):
     assert list(reasons) == ["cells/broken.png", "cells/x.png", "cells/y.png"]
     assert "broken link" in reasons["cells/broken.png"]
     assert "leads back to itself" in reasons["cells/x.png"]
-    assert "giemsa: the link cells/up was not followed" in err
+    assert "giemsa: note: the link cells/up was not followed" in err
 
 
 def test_what_may_not_be_read_is_a_row(open_folder, unprivileged, make_cells, classify, tiny_model):
@@ -234,7 +234,13 @@ def test_hostile_archives_harm_nothing(tmp_path, classify, draw_cell, encode, mo
     assert [row["verdict"] for row in rows] == ["parasitized", "unreadable", "unreadable"]
     assert "leads out of the archive" in rows[1]["reason"]
     assert "209,715,200 bytes; at most 134,217,728" in rows[2]["reason"]
-    assert {path.name for path in tmp_path.rglob("*")} == {"work", "bad.zip", "out.csv", "out.csv.run.json"}
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        "work",
+        "bad.zip",
+        "out.csv",
+        "out.csv.pictures",
+        "out.csv.run.json",
+    }
 
 
 @pytest.mark.parametrize(
@@ -247,7 +253,7 @@ def test_hostile_archives_harm_nothing(tmp_path, classify, draw_cell, encode, mo
         (["cells", "--output", "out.txt"], "ends in .txt"),
         (["cells", "--output", "missing/out.csv"], "folder missing"),
         (["cells", "--output", "out.csv", "--sheet", "sheet.jpg"], "expected a name that ends in .png"),
-        (["cells", "--threads", "0"], "--threads is 0"),
+        (["cells", "--threads", "0"], "argument --threads: '0' is given"),
         (["cells", "--resume"], "--resume needs --output"),
         (["cells", "--output", "out.parquet", "--resume"], "cannot be resumed"),
     ],
@@ -319,6 +325,91 @@ def test_resume_refuses_other_pictures(cells, classify):
     assert Path("out.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("kept_time", [False, True])
+def test_resume_refuses_pictures_that_were_replaced_and_says_which(cells, classify, draw_cell, encode, kept_time):
+    Path("cells/cell_0004.png").write_bytes(b"no picture")
+    classify("cells", "--output", "out.csv")
+    before = Path("out.csv").read_bytes(), Path("out.csv.run.json").read_bytes()
+    changed = Path("cells/cell_0002.png")
+    status = changed.stat()
+    changed.unlink()
+    changed.write_bytes(encode(draw_cell(True, size=(50, 50), seed=99)))
+    if kept_time:
+        os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    Path("cells/cell_0007.png").touch()  # no other bytes
+    size = changed.stat().st_size
+    exit_status, _, err = classify("cells", "--output", "out.csv", "--resume")
+    assert exit_status == 2
+    said = f"1 picture changed since the verdicts there: {changed} ({status.st_size:,} bytes then, {size:,} now);"
+    assert said in only_line(err)
+    assert (Path("out.csv").read_bytes(), Path("out.csv.run.json").read_bytes()) == before
+    assert classify("cells", "--output", "out.csv", "--force")[0] == 1
+    assert classify("cells", "--output", "out.csv", "--resume")[0] == 1
+
+
+def test_resume_notices_a_replaced_archive_and_what_can_be_read_by_now(
+    tmp_path, classify, draw_cell, encode, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    def pack(seeds):
+        with zipfile.ZipFile("cells.zip", "w") as archive:
+            for seed in seeds:
+                archive.writestr(f"{seed % 10}.png", encode(draw_cell(True, size=(40, 40), seed=seed)))
+
+    pack([1, 2])
+    Path("late.png").write_bytes(b"")
+    classify("cells.zip", "late.png", "--output", "out.csv")
+    pack([1, 12])
+    Path("late.png").write_bytes(encode(draw_cell(True, size=(40, 40))))
+    status, _, err = classify("cells.zip", "late.png", "--output", "out.csv", "--resume")
+    assert status == 2
+    assert "2 pictures changed" in err
+    assert "cells.zip/2.png" in err
+    assert "cells.zip/1.png" not in err
+    assert "late.png (0 bytes then, " in err
+
+
+def test_a_table_without_what_is_known_of_its_pictures_is_resumed_by_names(cells, classify):
+    classify("cells", "--output", "out.csv")  # as version 0.1.0 left it
+    Path("out.csv.pictures").unlink()
+    assert classify("cells", "--output", "out.csv", "--resume")[0] == 0
+
+
+def test_force_keeps_what_is_there_until_the_new_table_is_complete(cells, classify, monkeypatch):
+    from giemsa.classifier import Classifier
+
+    classify("cells", "--output", "out.csv")
+    before = Path("out.csv").read_bytes()
+    classified = Classifier.classify_batches
+
+    def interrupted(self, pictures):
+        yield next(iter(classified(self, pictures)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "classify_batches", interrupted)
+    status, _, err = classify("cells", "--output", "out.csv", "--force")
+    assert status == 130
+    assert "12 rows are complete in out.csv.part, out.csv is as it was; continue with --resume" in only_line(err)
+    assert Path("out.csv").read_bytes() == before
+
+
+def test_names_that_are_no_utf8_do_not_cost_the_table_that_is_there(cells, classify):
+    name = os.fsdecode(b"lat\xe4n.png")
+    shutil.copy("cells/cell_0001.png", name)
+    Path("precious.csv").write_text("precious")
+    assert classify(name, "--output", "precious.csv", "--force")[0] == 0
+    assert read_csv("precious.csv")[0]["image"] == "lat\\xe4n.png"
+    assert "lat\\xe4n.png" in json.loads(Path("precious.csv.run.json").read_text())["command"]
+
+
+def test_a_sheet_that_cannot_be_written_is_said_before_any_work(cells, classify, monkeypatch):
+    monkeypatch.setattr("giemsa.classifier.Classifier.__init__", None)
+    status, _, err = classify("cells", "--sheet", "/proc/sheet.png")
+    assert status == 2
+    assert "cannot write /proc/sheet.png: " in only_line(err)
+
+
 def test_resume_refuses_another_model(cells, classify, write_model, tmp_path, capsys):
     classify("cells", "--output", "out.csv")
     other = write_model(tmp_path / "other.onnx", scale=500.0)
@@ -341,12 +432,14 @@ def test_a_full_disk_is_said_and_the_rows_before_it_are_complete(tmp_path, make_
     said = only_line(done.stderr)
     assert said.startswith("giemsa: cannot write out.csv: File too large; ")
     rows = read_csv(tmp_path / "out.csv")
-    assert f"{len(rows)} rows are complete, so make room and go on with --resume" in said
+    assert f"{len(rows)} rows are complete, so make room and continue with --resume" in said
     assert 0 < len(rows) < 300
     assert (tmp_path / "out.csv").read_bytes().endswith(b"\n")
     assert run("--resume").returncode == 0
     assert len(read_csv(tmp_path / "out.csv")) == 300
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells", "out.csv", "out.csv.run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cells", "out.csv", "out.csv.pictures", "out.csv.run.json"
+    ]  # fmt: skip
 
 
 def start(arguments, **options):
@@ -369,7 +462,7 @@ def test_an_interrupted_run_says_what_is_complete_and_is_gone_on_with(tmp_path, 
     said = only_line(err.decode())
     rows = read_csv(output)
     assert process.returncode == 130
-    assert said == f"giemsa: interrupted: {len(rows)} rows are complete in {output}; go on with --resume"
+    assert said == f"giemsa: interrupted: {len(rows)} rows are complete in {output}; continue with --resume"
     assert json.loads(Path(f"{output}.run.json").read_text())["complete"] is False
     done = subprocess.run(
         [*GIEMSA, "classify", "-", "--model", tiny_model, "--output", output, "--resume"],
@@ -484,6 +577,22 @@ def test_other_kinds_of_files_say_nothing_on_standard_error(cells, tmp_path, tin
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["parasitized", "unreadable"]
+
+
+def test_damaged_pictures_say_nothing_on_standard_error_but_in_their_rows(tmp_path, tiny_model, draw_cell, encode):
+    (tmp_path / "cells").mkdir()
+    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))  # noqa: E731
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"no pixels") + chunk(b"IEND", b"")
+    (tmp_path / "cells" / "idat.png").write_bytes(png)
+    tiff = encode(draw_cell(True, size=(60, 60)), "TIFF", compression="tiff_lzw")
+    (tmp_path / "cells" / "strip.tif").write_bytes(tiff[:200] + bytes(1_000) + tiff[1_200:])
+    done = subprocess.run(
+        [*GIEMSA, "classify", "cells", "--model", tiny_model, "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count('"unreadable"') >= 2
 
 
 def test_nothing_is_left_in_the_home_and_nothing_is_sent(cells, tiny_model, tmp_path):

@@ -87,17 +87,17 @@ def rows_of(table: str) -> dict[str, list[str]]:
 
 
 def test_describe_counts_classes_patients_and_donors(tree, reviewed, capsys):
-    assert data("describe", tree, "--reviewed", reviewed) == 0
+    assert data("describe", "--data", tree, "--reviewed", reviewed) == 0
     output = capsys.readouterr().out
     assert f"{tree} (official tree): 30 cells, 12 parasitized and 18 uninfected, of 8 patients" in output
     assert rows_of(output)["all"] == ["30", "12", "18", "1", "8", "2", "6"]
     assert rows_of(output)["C0P0thinF"] == ["4", "2", "2", "1", "1", "0", "0"]
     assert "sizes: 24 to 24 px wide (median 24), 22 to 22 px high (median 22)" in output
-    assert "copies: 0 pictures there more than once byte for byte, 0 pictures near-identical" in output
+    assert "copies: 0 pictures more than once, byte for byte; 0 pictures near-identical" in output
 
 
 def test_describe_prints_json(tree, capsys):
-    assert data("describe", tree, "--json", "--identical-only") == 0
+    assert data("describe", "--data", tree, "--json", "--identical-only") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["whole"]["cells"] == 30
     assert content["digest"] == read_index(tree).digest
@@ -108,7 +108,7 @@ def test_describe_says_what_is_wrong_and_ends_with_1(tree, capsys):
     (folder / "bad.png").write_bytes(b"bad")
     first = next((tree / "Parasitized").iterdir())
     (folder / first.name).write_bytes(first.read_bytes())
-    assert data("describe", tree) == 1
+    assert data("describe", "--data", tree) == 1
     output = capsys.readouterr().out
     assert "Uninfected/bad.png: " in output
     assert f"identical (two labels): Parasitized/{first.name} = Uninfected/{first.name}" in output
@@ -118,7 +118,7 @@ def test_describe_says_what_is_wrong_and_ends_with_1(tree, capsys):
 def test_describe_lists_ten_and_says_how_many_more_there_are(tree, capsys):
     for number in range(13):
         (tree / "Uninfected" / f"bad{number}.png").write_bytes(b"bad")
-    assert data("describe", tree) == 1
+    assert data("describe", "--data", tree) == 1
     assert "and 3 more unreadable; --json lists them all" in capsys.readouterr().out
 
 
@@ -128,10 +128,10 @@ def test_describe_sums_up_many_patients_unless_all_are_asked_for(tmp_path, capsy
     for number in range(50):
         folder = tmp_path / ("Parasitized" if number % 2 else "Uninfected")
         (folder / f"C{number // 2}P{number // 2}thinF_IMG_1_cell_{number}.png").write_bytes(picture(number))
-    assert data("describe", tmp_path, "--identical-only") == 0
+    assert data("describe", "--data", tmp_path, "--identical-only") == 0
     summary = "cells per patient: 2 to 2 (median 2); parasitized ones in 25 patients, 1 to 1 each; --patients lists"
     assert summary in capsys.readouterr().out
-    assert data("describe", tmp_path, "--identical-only", "--patients") == 0
+    assert data("describe", "--data", tmp_path, "--identical-only", "--patients") == 0
     assert "C24P24thinF" in capsys.readouterr().out
 
 
@@ -139,7 +139,7 @@ def test_describe_says_where_patients_are_not_known(tmp_path, capsys):
     for number, folder in enumerate(("Infected", "Healthy")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_bytes(picture(number))
-    assert data("describe", tmp_path) == 0
+    assert data("describe", "--data", tmp_path) == 0
     output = capsys.readouterr().out
     assert "of unknown patients" in output
     assert "- patients are not known: cells of one person may stand on both sides of a split" in output
@@ -151,7 +151,7 @@ def test_describe_writes_a_report_and_figures_and_replaces_none(tree, tmp_path, 
     assert json.loads((tmp_path / "about" / "description.json").read_text())["whole"]["cells"] == 30
     assert (tmp_path / "about" / "classes.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "classes.svg").read_bytes()
-    assert f"written: {tmp_path / 'classes.svg'}" in capsys.readouterr().err
+    assert f"Written: {tmp_path / 'classes.svg'}" in capsys.readouterr().err
     assert data(*command) == 2
     assert "exists already" in capsys.readouterr().err
     assert data(*command, "--force") == 0
@@ -169,7 +169,7 @@ def test_describe_writes_a_report_and_figures_and_replaces_none(tree, tmp_path, 
 )
 def test_describe_refuses_what_makes_no_sense(tree, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert data("describe", tree, *arguments) == 2
+    assert data("describe", "--data", tree, *arguments) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.startswith("giemsa: ")
@@ -178,12 +178,12 @@ def test_describe_refuses_what_makes_no_sense(tree, tmp_path, monkeypatch, capsy
 
 def test_describe_refuses_a_folder_for_output_that_cannot_be_made(tree, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert data("describe", tree, "--output", tmp_path / "file" / "about") == 2
+    assert data("describe", "--data", tree, "--output", tmp_path / "file" / "about") == 2
     assert "cannot be made (Not a directory); name another one" in capsys.readouterr().err
 
 
 def test_split_makes_folds_by_patient(tree, tmp_path, capsys):
-    assert data("split", tree, "--folds", 2, "--output", tmp_path / "split.json") == 0
+    assert data("split", "--data", tree, "--folds", 2, "--output", tmp_path / "split.json") == 0
     said = capsys.readouterr()
     assert said.err == ""
     rows = rows_of(said.out)
@@ -195,9 +195,9 @@ def test_split_makes_folds_by_patient(tree, tmp_path, capsys):
 
 def test_split_makes_a_hold_out_that_describe_takes(tree, tmp_path, capsys):
     output = tmp_path / "split.json"
-    assert data("split", tree, "--validation", 0.25, "--test", 0.25, "--seed", 3, "--output", output) == 0
+    assert data("split", "--data", tree, "--validation", 0.25, "--test", 0.25, "--seed", 3, "--output", output) == 0
     capsys.readouterr()
-    assert data("describe", tree, "--split", output) == 0
+    assert data("describe", "--data", tree, "--split", output) == 0
     rows = rows_of(capsys.readouterr().out)
     assert sum(int(rows[name][0]) for name in ("train", "validation", "test")) == 30
     assert [rows[name][rows["split by patient"].index("patients")] for name in ("train", "validation", "test")] == [
@@ -206,8 +206,18 @@ def test_split_makes_a_hold_out_that_describe_takes(tree, tmp_path, capsys):
     assert "split by patient" in rows
 
 
+def test_split_prints_what_it_made_as_json(tree, tmp_path, capsys):
+    output = tmp_path / "split.json"
+    assert data("split", "--data", tree, "--folds", 2, "--output", output, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["digest"] == read_split(output).digest
+    assert content["data_digest"] == read_index(tree).digest
+    assert [part["name"] for part in content["parts"]] == ["0", "1"]
+    assert sum(part["cells"] for part in content["parts"]) == content["whole"]["cells"] == 30
+
+
 def test_split_by_image_warns_of_what_leaks(tree, tmp_path, capsys):
-    assert data("split", tree, "--by", "image", "--output", tmp_path / "split.json") == 0
+    assert data("split", "--data", tree, "--by", "image", "--output", tmp_path / "split.json") == 0
     said = capsys.readouterr()
     assert re.search(r"^giemsa: warning: split by image: \d of 8 patients have cells on several sides", said.err)
     assert re.search(r"- \d patients in more than one part \(split by image\): figures will be too good", said.out)
@@ -216,7 +226,7 @@ def test_split_by_image_warns_of_what_leaks(tree, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--folds", "2", "--test", "0.1"], "--folds and --validation or --test exclude each other"),
+        (["--folds", "2", "--test", "0.1"], "--folds excludes --validation and --test"),
         (["--by", "folder", "--validation", "0.1"], "--by folder takes the parts as they are"),
         (["--by", "folder"], "in no folder called train, valid or test"),
         (["--folds", "99"], "8 patients cannot fill 99 parts; ask for fewer"),
@@ -225,7 +235,7 @@ def test_split_by_image_warns_of_what_leaks(tree, tmp_path, capsys):
     ],
 )
 def test_split_refuses_what_makes_no_sense(tree, tmp_path, capsys, arguments, message):
-    assert data("split", tree, *arguments, "--output", tmp_path / "split.json") == 2
+    assert data("split", "--data", tree, *arguments, "--output", tmp_path / "split.json") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "split.json").exists()
 
@@ -233,15 +243,15 @@ def test_split_refuses_what_makes_no_sense(tree, tmp_path, capsys, arguments, me
 def test_split_replaces_no_file_unasked(tree, tmp_path, capsys):
     output = tmp_path / "split.json"
     output.write_text("mine")
-    assert data("split", tree, "--output", output) == 2
+    assert data("split", "--data", tree, "--output", output) == 2
     assert output.read_text() == "mine"
-    assert data("split", tree, "--output", output, "--force") == 0
+    assert data("split", "--data", tree, "--output", output, "--force") == 0
 
 
 def test_progress_is_shown_on_a_terminal_only(tree, monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert data("describe", tree) == 0
+    assert data("describe", "--data", tree) == 0
     shown = terminal.getvalue()
     assert all(stage in shown for stage in ("reading", "decoding", "comparing"))
     assert "reading" not in capsys.readouterr().out
@@ -278,6 +288,9 @@ def test_download_fetches_once(served, tree, tmp_path, capsys):
     assert read_index(folder).digest == read_index(tree).digest
     assert data("download", tmp_path / "data") == 0
     assert capsys.readouterr().out == f"{folder} is complete with 30 cells: nothing to do\n"
+    assert data("download", tmp_path / "data", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["folder"], content["cells"], content["was_complete"]) == (str(folder), 30, True)
 
 
 def test_download_shows_how_far_it_is(served, tmp_path, monkeypatch):
@@ -304,7 +317,7 @@ def test_an_interrupted_download_says_how_to_go_on(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(download, "download", interrupted)
     assert data("download", tmp_path) == 130
     assert capsys.readouterr().err == (
-        f"giemsa: interrupted; what has come is kept in {tmp_path}: run the same command to go on\n"
+        f"giemsa: interrupted: what has been fetched is kept in {tmp_path}; continue with the same command\n"
     )
 
 
@@ -320,7 +333,7 @@ def test_debug_is_taken_behind_the_action_too(tmp_path):
     from giemsa.errors import SourceError
 
     with pytest.raises(SourceError):
-        data("describe", tmp_path / "nowhere", "--debug")
+        data("describe", "--data", tmp_path / "nowhere", "--debug")
 
 
 def test_warnings_of_others_stay_as_they_are(tree, tmp_path, monkeypatch):
@@ -334,4 +347,4 @@ def test_warnings_of_others_stay_as_they_are(tree, tmp_path, monkeypatch):
 
     monkeypatch.setattr(index, "read_index", warn_and_read)
     with pytest.warns(UserWarning, match="something else"):
-        assert data("split", tree, "--output", tmp_path / "split.json") == 0
+        assert data("split", "--data", tree, "--output", tmp_path / "split.json") == 0

@@ -63,7 +63,7 @@ def read_rows(folder):
 
 def test_a_model_is_measured_on_all_sets_of_labels(tree, reviewed, tiny_model, tmp_path, capsys):
     output = tmp_path / "evaluation"
-    assert evaluate(tree, "--model", tiny_model, "--reviewed", reviewed, "--output", output) == 0
+    assert evaluate("--data", tree, "--model", tiny_model, "--reviewed", reviewed, "--output", output) == 0
 
     printed = capsys.readouterr()
     content = read_metrics(output)
@@ -93,7 +93,7 @@ def test_a_model_is_measured_on_all_sets_of_labels(tree, reviewed, tiny_model, t
 
 
 def test_the_verdicts_are_those_of_classify(tree, tiny_model, tmp_path, capsys):
-    assert evaluate(tree, "--model", tiny_model, "--output", tmp_path / "out") == 0
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", tmp_path / "out") == 0
     assert main(["classify", str(tree), "--model", str(tiny_model), "--output", str(tmp_path / "verdicts.csv")]) == 0
     with (tmp_path / "verdicts.csv").open(encoding="utf-8", newline="") as file:
         classified = {row["image"].rpartition("/")[2]: row for row in csv.DictReader(file)}
@@ -106,7 +106,7 @@ def test_the_verdicts_are_those_of_classify(tree, tiny_model, tmp_path, capsys):
 
 def test_the_report_says_what_was_measured_on_what(tree, reviewed, tiny_model, tmp_path, capsys):
     output = tmp_path / "evaluation"
-    evaluate(tree, "--model", tiny_model, "--reviewed", reviewed, "--output", output, "--threads", "1")
+    evaluate("--data", tree, "--model", tiny_model, "--reviewed", reviewed, "--output", output, "--threads", "1")
     content = read_metrics(output)
 
     assert content["model"]["name"] == "tiny"
@@ -124,7 +124,7 @@ def test_the_report_says_what_was_measured_on_what(tree, reviewed, tiny_model, t
 
 
 def test_json_is_the_file_and_nothing_else(tree, tiny_model, tmp_path, capsys):
-    assert evaluate(tree, "--model", tiny_model, "--output", tmp_path / "out", "--json") == 0
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", tmp_path / "out", "--json") == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == read_metrics(tmp_path / "out")
 
@@ -135,7 +135,9 @@ def test_a_part_of_a_split_is_measured_alone(tree, tiny_model, tmp_path, capsys)
     seen = []
     for fold in range(3):
         output = tmp_path / f"fold-{fold}"
-        assert evaluate(tree, "--model", tiny_model, "--split", split, "--fold", fold, "--output", output) == 0
+        assert (
+            evaluate("--data", tree, "--model", tiny_model, "--split", split, "--fold", fold, "--output", output) == 0
+        )
         content = read_metrics(output)
         assert content["split"]["part"] == f"fold {fold}"
         assert (content["split"]["by"], len(content["split"]["digest"])) == ("patient", 64)
@@ -143,7 +145,7 @@ def test_a_part_of_a_split_is_measured_alone(tree, tiny_model, tmp_path, capsys)
         seen += [{row["patient"] for row in read_rows(output)}]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 12
 
-    assert evaluate(tree, "--model", tiny_model, "--split", split, "--output", tmp_path / "none") == 2
+    assert evaluate("--data", tree, "--model", tiny_model, "--split", split, "--output", tmp_path / "none") == 2
     assert "name the one that is held back with --fold" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
@@ -154,7 +156,7 @@ def test_donors_are_those_of_the_whole_set_also_in_a_part(tree, tiny_model, tmp_
     counts = []
     for part in ("train", "validation", "test"):
         output = tmp_path / part
-        evaluate(tree, "--model", tiny_model, "--split", split, "--part", part, "--output", output)
+        evaluate("--data", tree, "--model", tiny_model, "--split", split, "--part", part, "--output", output)
         counts.append(read_metrics(output).get("donors", {"n": 0})["n"])
     assert sum(counts) == 24
     capsys.readouterr()
@@ -165,14 +167,14 @@ def test_patients_that_the_model_was_trained_on_are_refused_unless_allowed(
 ):
     model = write_model(tmp_path / "trained.onnx", card=model_card(32, training_patients=["C1P1ThinF", "C9ThinF"]))
     output = tmp_path / "out"
-    assert evaluate(tree, "--model", model, "--output", output) == 2
+    assert evaluate("--data", tree, "--model", model, "--output", output) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "2 of 12 patients" in error
     assert "--allow-training-patients" in error
     assert not output.exists()
 
-    assert evaluate(tree, "--model", model, "--output", output, "--allow-training-patients") == 0
+    assert evaluate("--data", tree, "--model", model, "--output", output, "--allow-training-patients") == 0
     assert "better than they will be for new patients" in capsys.readouterr().err
     assert any("2 of 12 patients" in sentence for sentence in read_metrics(output)["warnings"])
 
@@ -182,7 +184,7 @@ def test_unreadable_pictures_are_listed_and_give_status_1(tree, tiny_model, tmp_
     (tree / "Uninfected" / "C2P2ThinF_IMG_2_cell_99.png").write_bytes(b"")
     (tree / "Uninfected" / "C9ThinF_IMG_2_cell_99.png").write_bytes(b"this is text")
     output = tmp_path / "out"
-    assert evaluate(tree, "--model", tiny_model, "--output", output) == 1
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", output) == 1
 
     content, rows = read_metrics(output), read_rows(output)
     assert (content["n"], content["unreadable"]) == (72, 2)
@@ -191,12 +193,12 @@ def test_unreadable_pictures_are_listed_and_give_status_1(tree, tiny_model, tmp_
     assert [row["patient"] for row in unreadable] == ["C2P2ThinF", "C9ThinF"]
     assert all(row["reason"] and not row["p_parasitized"] for row in unreadable)
     assert content["bootstrap"]["unit"] == "patients"
-    assert "left out: 2 pictures" in capsys.readouterr().out
+    assert "Left out as unreadable: 2 pictures" in capsys.readouterr().out
 
 
 def test_a_model_with_one_verdict_for_everything_is_warned_of(tree, tmp_path, write_model, capsys):
     model = write_model(tmp_path / "blind.onnx", scale=0.0)
-    assert evaluate(tree, "--model", model, "--output", tmp_path / "out") == 0
+    assert evaluate("--data", tree, "--model", model, "--output", tmp_path / "out") == 0
     error = capsys.readouterr().err
     assert "warning: Every one of the 72 cells is called uninfected" in error
     content = read_metrics(tmp_path / "out")
@@ -213,7 +215,7 @@ def test_cells_of_one_class_give_no_figures_that_need_two(tmp_path, draw_cell, e
     (tmp_path / "cells" / "Healthy").mkdir(parents=True)
     for cell in range(5):
         (tmp_path / "cells" / "Healthy" / f"{cell}.png").write_bytes(encode(draw_cell(seed=cell)))
-    assert evaluate(tmp_path / "cells", "--model", tiny_model, "--output", tmp_path / "out") == 0
+    assert evaluate("--data", tmp_path / "cells", "--model", tiny_model, "--output", tmp_path / "out") == 0
     content = read_metrics(tmp_path / "out")
     assert content["official"]["roc_auc"]["value"] is None
     assert content["official"]["specificity"]["value"] == 1.0
@@ -233,7 +235,7 @@ def test_one_s_own_folders_with_patients_and_donors_from_files(tmp_path, draw_ce
     (tmp_path / "donors.txt").write_text("ben\n", encoding="utf-8")
     output = tmp_path / "out"
     status = evaluate(
-        tmp_path / "cells.csv", "--model", tiny_model, "--positive-class", "ring", "--donors",
+        "--data", tmp_path / "cells.csv", "--model", tiny_model, "--positive-class", "ring", "--donors",
         tmp_path / "donors.txt", "--output", output,
     )  # fmt: skip
     assert status == 0
@@ -246,12 +248,12 @@ def test_one_s_own_folders_with_patients_and_donors_from_files(tmp_path, draw_ce
 
 def test_an_existing_evaluation_is_not_replaced_without_force(tree, tiny_model, tmp_path, capsys):
     output = tmp_path / "out"
-    assert evaluate(tree, "--model", tiny_model, "--output", output) == 0
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", output) == 0
     before = (output / "metrics.json").read_bytes()
-    assert evaluate(tree, "--model", tiny_model, "--output", output) == 2
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", output) == 2
     assert "--force" in capsys.readouterr().err
     assert (output / "metrics.json").read_bytes() == before
-    assert evaluate(tree, "--model", tiny_model, "--output", output, "--force") == 0
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", output, "--force") == 0
     assert (output / "metrics.json").read_bytes() != before
 
 
@@ -265,13 +267,13 @@ def test_an_existing_evaluation_is_not_replaced_without_force(tree, tiny_model, 
         (["cells", "--part", "test"], "no part 'test'"),
         (["cells", "--fold", "1", "--part", "test"], "not allowed with"),
         (["cells", "--reviewed", "nowhere.csv"], "nowhere.csv"),
-        (["cells", "--threads", "0"], "threads is 0"),
+        (["cells", "--threads", "0"], "argument --threads: '0' is given"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_nothing_is_written(tree, tiny_model, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tree.parent)
     model = [] if "--model" in arguments else ["--model", str(tiny_model)]
-    assert evaluate(*arguments, *model, "--output", "out") == 2
+    assert evaluate("--data", *arguments, *model, "--output", "out") == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
@@ -283,14 +285,14 @@ def test_an_interruption_writes_nothing_and_says_so(tree, tiny_model, tmp_path, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("giemsa.classifier.Classifier.classify_batches", interrupt)
-    assert evaluate(tree, "--model", tiny_model, "--output", tmp_path / "out") == 130
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", tmp_path / "out") == 130
     assert "nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_a_terminal_shows_progress_on_standard_error(tree, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert evaluate(tree, "--model", tiny_model, "--output", tmp_path / "out") == 0
+    assert evaluate("--data", tree, "--model", tiny_model, "--output", tmp_path / "out") == 0
     printed = capsys.readouterr()
     assert "classify" in printed.err
     assert "72/72" in printed.err
@@ -316,7 +318,14 @@ def test_real_cells_have_all_figures(shared_data, tiny_model, tmp_path, capsys):
             path.unlink()
     output = tmp_path / "out"
     status = evaluate(
-        tmp_path / "all", "--model", tiny_model, "--reviewed", shared_data / "reviewed.csv", "--output", output
+        "--data",
+        tmp_path / "all",
+        "--model",
+        tiny_model,
+        "--reviewed",
+        shared_data / "reviewed.csv",
+        "--output",
+        output,
     )
     assert status == 0
     content = read_metrics(output)

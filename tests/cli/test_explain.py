@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -43,6 +44,13 @@ def test_each_picture_is_drawn_beside_its_map_and_a_bad_one_is_a_row(folder, tin
     assert "1 unreadable" in said
 
 
+def test_a_program_may_read_what_was_explained(folder, tiny_model, tmp_path, capsys):
+    assert explain(folder, "--model", tiny_model, "--output", tmp_path / "maps", "--limit", 2, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["explained"], content["unreadable"], content["method"]) == (2, 0, "evidence")
+    assert len(content["model"]["digest"]) == 64
+
+
 def test_pictures_of_one_name_do_not_overwrite_each_other(make_cells, tiny_model, tmp_path):
     for name in ("a", "b"):
         make_cells(tmp_path / name, 2)
@@ -61,8 +69,8 @@ def test_a_folder_that_is_not_empty_is_left_alone(folder, tiny_model, tmp_path, 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--scale", "0"], "--scale 0"),
-        (["--limit", "0"], "--limit 0"),
+        (["--scale", "0"], "--scale is 0"),
+        (["--limit", "0"], "argument --limit: '0' is given"),
         (["--layer", "features.1"], "give the run's folder"),
     ],
 )

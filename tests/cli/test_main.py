@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +24,7 @@ def command(monkeypatch):
     """`command(run)` puts a command `giemsa classify` in the place of the real one."""
 
     def install(run):
-        module = SimpleNamespace(HELP="do it", add_arguments=lambda parser: parser.add_argument("--deep"), run=run)
+        module = SimpleNamespace(EPILOG="", add_arguments=lambda parser: parser.add_argument("--deep"), run=run)
         monkeypatch.setattr(cli, "import_module", lambda name: module)
 
     return install
@@ -180,3 +185,91 @@ def test_a_fault_of_our_own_is_one_sentence_too(command, capsys):
     assert len(said.splitlines()) == 1
     with pytest.raises(ZeroDivisionError):
         main(["classify", "--debug"])
+
+
+def run(*arguments, shell, **options):
+    """Run `giemsa` below a shell that redirects its streams."""
+    command = f"{sys.executable} -m giemsa {shlex.join(arguments)} {shell}"
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["classify", "CELLS"], ["--version"]])
+@pytest.mark.parametrize(("shell", "why"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")])
+def test_a_full_or_closed_standard_output_is_one_sentence(tmp_path, make_cells, arguments, shell, why, unbuffered):
+    make_cells(tmp_path / "CELLS", 2)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = run(*arguments, shell=shell, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (2, f"giemsa: cannot write to standard output: {why}\n")
+
+
+def test_a_closed_standard_output_does_not_matter_where_nothing_goes_there(tmp_path, make_cells, tiny_model):
+    make_cells(tmp_path / "cells", 2)
+    arguments = ["classify", "cells", "--model", str(tiny_model), "--output", "out.csv"]
+    done = run(*arguments, shell=">&-", cwd=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "out.csv").read_text().startswith("image,")
+    assert (tmp_path / "out.csv").read_text().count("\n") == 3
+
+
+def test_a_closed_standard_input_is_one_sentence():
+    done = run("classify", "-", shell="<&-")
+    assert (done.returncode, done.stderr) == (
+        2, "giemsa: the list on standard input cannot be read: Bad file descriptor\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a" * 244, "a" * 250, "a" * 251, "a" * 300, os.fsdecode(b"lat\xe4n")])
+@pytest.mark.parametrize("kind", ["--output", "--sheet", "picture"])
+def test_names_of_any_length_and_bytes_are_taken_or_refused_in_one_sentence(
+    tmp_path, make_cells, tiny_model, kind, name, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    make_cells(tmp_path / "cells", 2)
+    ending = ".csv" if kind == "--output" else ".png"
+    where = [name + ending] if kind == "picture" else ["cells", kind, name + ending]
+    status = main(["classify", *where, "--model", str(tiny_model)])
+    err = capsys.readouterr().err
+    assert status in (0, 2)
+    if status == 2:
+        assert re.search("too long|does not exist", err)
+        assert err.count("\n") == 1
+    assert not list(tmp_path.glob(".giemsa*"))
+
+
+class OfALibraryError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (RecursionError("maximum depth"), "nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "no text in UTF-8"),
+        (PermissionError(13, "Permission denied", "/some/file"), "/some/file: Permission denied"),
+    ],
+)
+def test_ordinary_faults_are_one_sentence_and_not_our_fault(command, capsys, raised, said):
+    def run(args):
+        raise raised
+
+    command(run)
+    assert main(["classify"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_an_interruption_that_a_library_turns_into_something_else_is_one(command, capsys):
+    def run(args):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise OfALibraryError("numpy could not be imported") from None
+
+    command(run)
+    assert main(["classify"]) == 130
+    assert capsys.readouterr().err == "giemsa: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

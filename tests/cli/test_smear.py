@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,26 @@ def test_an_interrupted_smear_goes_on(smear, two_fields, monkeypatch):
     assert Path("part/cells.csv").read_text() == Path("whole/cells.csv").read_text()
 
 
+def test_an_interruption_says_how_to_continue(smear, two_fields, monkeypatch):
+    from giemsa.smear.reading import SmearReader
+
+    original = SmearReader.read_field
+
+    def interrupted(self, picture, name=None):
+        if name.endswith("02.jpg"):
+            raise KeyboardInterrupt
+        return original(self, picture, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SmearReader, "read_field", interrupted)
+        status, out, err = smear("fields", "--output", "out")
+        assert (status, out) == (130, "")
+        assert "interrupted: the fields read so far are in out; continue with --resume" in err
+    status, out, _ = smear("fields", "--output", "out", "--resume")
+    assert status == 0
+    assert "red cells of 2 fields" in out
+
+
 def test_other_fields_cannot_be_resumed(smear, two_fields):
     smear("fields/drawn_field_02.jpg", "--output", "out")
     status, _, err = smear("fields", "--output", "out", "--resume")
@@ -136,7 +157,7 @@ def test_a_site_is_calibrated_and_used(smear, two_fields):
     assert "3 reviewed fields" in out
     status, out, _ = smear("fields", "--site", "site.json", "--output", "out")
     assert status == 0
-    assert "reviewed fields of this site" in out
+    assert "reviewed fields of this laboratory" in out
 
 
 def test_a_reviewed_smear_calibrates_too(smear, two_fields):
@@ -169,6 +190,7 @@ def test_many_smears_give_a_table_of_patients(smear, two_fields, tmp_path):
     table = rows("out/patients.csv")
     assert [row["patient"] for row in table] == ["anna", "ben"]
     assert all(float(row["parasitaemia_low"]) <= float(row["parasitaemia_high"]) for row in table)
+    assert all(row["parasitaemia"] == row["per_ul"] == row["told_by"] == "" for row in table)  # nobody has looked
     assert Path("out/anna/report.html").exists()
     assert out.count("red cell") >= 2
     status, _, _ = smear("patients", "--by-folder", "--output", "out", "--resume")
@@ -208,17 +230,138 @@ def test_wrong_use_ends_in_one_sentence(smear, two_fields, arguments, said):
 
 
 def test_what_a_count_may_not_mean_is_remarked(smear, two_fields):
-    """Several folders as one smear; fields that the rates were measured on; few of them."""
-    (two_fields / "B").mkdir()
-    (two_fields / "drawn_field_02.jpg").rename(two_fields / "B" / "drawn_field_02.jpg")
-    _, _, err = smear("fields", "--output", "out")
-    assert "the photographs of 2 folders are counted as one smear; with --by-folder each is one" in err
+    """Fields that the rates were measured on; few of them."""
     _, out, err = smear("calibrate", FIELDS / "annotations.json", "--output", "site.json")
-    assert "Cells of a field are alike" in out
+    assert "On another slide of ten fields: sensitivity" in out
     assert "parasites in 3 fields are few" in err
     _, _, err = smear(two_fields / "drawn_field_01.jpg", "--site", "site.json", "--output", "out2")
     assert "1 of these fields are among those that the site's rates were measured on" in err
-    assert "counted as one smear" not in err
+
+
+@pytest.fixture
+def two_folders(two_fields):
+    """fields/drawn_field_01.jpg and fields/B/drawn_field_02.jpg."""
+    (two_fields / "B").mkdir()
+    (two_fields / "drawn_field_02.jpg").rename(two_fields / "B" / "drawn_field_02.jpg")
+    return two_fields
+
+
+@pytest.mark.usefixtures("two_folders")
+def test_photographs_of_two_folders_are_two_smears(smear):
+    status, out, err = smear("fields", "--output", "out")
+    assert status == 0
+    assert "the photographs of 2 folders are counted as 2 smears (B, fields); with --patient NAME they are one" in err
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["B", "fields"]
+    assert out.count("red cells of 1 field") == 2
+    assert {row["field"] for row in rows("out/B/cells.csv")} == {"fields/B/drawn_field_02.jpg"}
+    before = rows("out/patients.csv")
+    assert smear("fields", "--output", "out", "--resume")[0] == 0
+    assert rows("out/patients.csv") == before
+
+
+@pytest.mark.usefixtures("two_folders")
+def test_two_folders_are_one_smear_where_a_person_says_so(smear):
+    status, out, err = smear("fields", "--patient", "P1", "--output", "out")
+    assert (status, err.count("smears")) == (0, 0)
+    assert "red cells of 2 fields" in out
+    status, _, err = smear("fields", "--output", "out", "--resume")  # and no longer
+    assert status == 2
+    assert "out holds one smear, and the photographs are of 2 folders (B, fields)" in err
+
+
+def test_folders_in_an_archive_are_smears_of_their_own(smear, two_folders):
+    with zipfile.ZipFile("all.zip", "w") as archive:
+        for i in (1, 2):
+            archive.write(FIELDS / f"drawn_field_0{i}.jpg", f"P{i}/a.jpg")
+    assert smear("all.zip", "--output", "out")[0] == 0
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["P1", "P2"]
+    Path("decisions.json").write_text(json.dumps({"giemsa_decisions": 1, "cells": []}))
+    status, _, err = smear("all.zip", "--output", "out", "--resume", "--decisions", "decisions.json")
+    assert status == 2
+    assert "--decisions belong to one smear" in err
+
+
+def test_an_output_among_the_photographs_is_no_photograph(smear, two_fields, monkeypatch):
+    monkeypatch.chdir(two_fields)
+    assert smear(".", "--output", "out")[0] == 0
+    first = Path("out/cells.csv").read_text()
+    assert smear(".", "--output", "out", "--resume")[0] == 0
+    assert Path("out/cells.csv").read_text() == first
+
+
+def test_names_that_a_spreadsheet_would_run_are_text_there(smear, two_fields):
+    two_fields.rename("=1+1")
+    Path("=1+1/B").mkdir()
+    Path("=1+1/drawn_field_02.jpg").rename("=1+1/B/drawn_field_02.jpg")
+    assert smear("=1+1", "--output", "out")[0] == 0
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["B", "'=1+1"]
+    assert {row["field"] for row in rows("out/B/cells.csv")} == {"'=1+1/B/drawn_field_02.jpg"}
+
+
+def test_a_photograph_that_is_given_twice_is_counted_once(smear, two_fields):
+    status, out, err = smear("fields/drawn_field_01.jpg", "fields", "--output", "out")
+    assert status == 0
+    assert "red cells of 2 fields" in out
+    assert "1 of the photographs were given more than once, and each is counted once" in err
+
+
+def test_photographs_in_no_patients_folder_are_told(smear, two_folders):
+    status, _, err = smear("fields", "--by-folder", "--output", "out")
+    assert status == 1
+    assert "photographs that lie in fields itself, and in no patient's folder, are left out: 1" in err
+    assert [row["patient"] for row in rows("out/patients.csv")] == ["B"]
+
+
+def test_a_folder_called_calibrate_is_read(smear, two_fields):
+    two_fields.rename("calibrate")
+    status, out, _ = smear("calibrate", "--output", "out")
+    assert status == 0
+    assert "red cells of 2 fields" in out
+    status, _, err = smear("calibrate", FIELDS / "annotations.json", "--output", "site.json")
+    assert status == 0
+    assert "`calibrate` is taken for the command; write ./calibrate for what is called so here" in err
+
+
+def test_a_photograph_that_was_replaced_is_not_counted_as_the_old_one(smear, two_fields):
+    smear("fields", "--output", "out")
+    before = Path("out/cells.csv").read_bytes()
+    shutil.copy(FIELDS / "drawn_field_03.jpg", two_fields / "drawn_field_01.jpg")
+    status, _, err = smear("fields", "--output", "out", "--resume")
+    assert status == 2
+    assert "cannot resume out: the photograph fields/drawn_field_01.jpg has changed since it was read" in err
+    assert Path("out/cells.csv").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names on Windows are Unicode")
+def test_names_that_are_no_utf_8_are_written_as_escapes(smear, two_fields):
+    name = os.fsdecode(b"lat\xe4n")
+    two_fields.rename(name)
+    status, _, _ = smear(name, "--patient", os.fsdecode(b"\xe4"), "--output", "out")
+    assert status == 0
+    summary = json.loads(Path("out/summary.json").read_text(encoding="utf-8"))
+    assert summary["patient"] == "\\xe4"
+    assert "lat\\xe4n" in summary["command"]
+    Path("all").mkdir()
+    Path(name).rename(Path("all") / name)
+    assert smear("all", "--by-folder", "--output", "out2")[0] == 0
+    assert rows("out2/patients.csv")[0]["patient"] == "lat\\xe4n"
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"giemsa_decisions": 1, "cells": [{"field": "a", "x0": 1e999}]}'])
+def test_decisions_that_are_none_end_in_one_sentence(smear, two_fields, content):
+    Path("decisions.json").write_text(content)
+    status, _, err = smear("fields", "--decisions", "decisions.json", "--output", "out")
+    assert status == 2
+    assert "is no file of decisions" in err
+    status, _, err = smear("fields", "--decisions", "/dev/zero", "--output", "out")
+    assert status == 2
+    assert "no regular file" in err
+
+
+def test_an_output_whose_name_is_too_long_ends_in_one_sentence(smear, two_fields):
+    status, _, err = smear("fields", "--output", "x" * 300)
+    assert status == 2
+    assert "File name too long" in err
 
 
 @pytest.mark.usefixtures("two_fields")
@@ -226,15 +369,18 @@ def test_a_count_that_no_longer_goes_by_what_was_given_says_so(smear):
     assert smear("fields", "--red-cells-per-ul", "4.2e6", "--output", "out")[0] == 0
     _, out, err = smear("fields", "--output", "out", "--resume")
     assert "5,000,000 red cells per microlitre, assumed" in out
-    assert "went by --red-cells-per-ul, and this one does not; give it again to keep it" in err
+    assert "used --red-cells-per-ul, and this one does not; give it again to keep it" in err
     _, _, err = smear("fields", "--output", "out", "--resume", "--red-cells-per-ul", "4.2e6")
-    assert "went by" not in err
+    assert "give it again" not in err
 
 
 def test_reviewed_fields_that_are_not_there_are_named(smear):
     status, _, err = smear("calibrate", "nosuch.json", "--output", "site.json")
     assert status == 2
     assert "there is no file or folder nosuch.json" in err
+    status, _, err = smear("calibrate", "x" * 300, "--output", "site.json")
+    assert status == 2
+    assert "there is no file or folder xxx" in err
     Path("table.csv").write_text("a,b\n")
     _, _, err = smear("calibrate", "table.csv", "--output", "site.json")
     assert "table.csv is no JSON in UTF-8: Expecting value" in err

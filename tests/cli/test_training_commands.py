@@ -57,7 +57,7 @@ def giemsa(*arguments):
 
 def test_after_an_early_stop_the_epoch_whose_weights_are_kept_is_named(world, tmp_path, capsys):
     split, run = tmp_path / "split.json", tmp_path / "run"
-    giemsa("data", "split", world / "cells", "--output", split, "--validation", "0.25")
+    giemsa("data", "split", "--data", world / "cells", "--output", split, "--validation", "0.25")
     settings = ["--set", "training.patience=1", "--set", "training.epochs=6", "--set", "optimiser.learning_rate=0.3"]
     data = ["--data", world / "cells", "--split", split, "--threads", 1]
     assert giemsa("train", world / "quick.toml", *data, *settings, "--output", run) == 0
@@ -70,7 +70,7 @@ def test_after_an_early_stop_the_epoch_whose_weights_are_kept_is_named(world, tm
 
 def test_from_a_split_to_a_run_to_verdicts(world, tmp_path, capsys):
     split, run, exported = tmp_path / "split.json", tmp_path / "run", tmp_path / "model.onnx"
-    assert giemsa("data", "split", world / "cells", "--output", split, "--validation", "0.25") == 0
+    assert giemsa("data", "split", "--data", world / "cells", "--output", split, "--validation", "0.25") == 0
     status = giemsa(
         "train", world / "quick.toml", "--data", world / "cells", "--split", split, "--threads", 1, "--output", run
     )
@@ -94,8 +94,12 @@ def test_from_a_split_to_a_run_to_verdicts(world, tmp_path, capsys):
 
 def test_export_does_not_overwrite_unasked_and_takes_calibration_and_figures(world, tmp_path, capsys):
     run = tmp_path / "run"
-    assert giemsa("train", world / "quick.toml", "--data", world / "cells", "--limit", 60, "--output", run) == 0
-    assert "nothing is left to validate on" in capsys.readouterr().err
+    quick = ["train", world / "quick.toml", "--data", world / "cells", "--limit", 60, "--output", run, "--json"]
+    assert giemsa(*quick) == 0
+    printed = capsys.readouterr()
+    assert "nothing is left to validate on" in printed.err
+    content = json.loads(printed.out)
+    assert (content["run"], content["device"], content["validation"]) == (str(run), "cpu", None)
     exported = tmp_path / "model.onnx"
     exported.write_text("precious")
     assert giemsa("export", run, "--output", exported) == 2
@@ -103,8 +107,13 @@ def test_export_does_not_overwrite_unasked_and_takes_calibration_and_figures(wor
     (tmp_path / "calibration.json").write_text('{"temperature": 2.5, "bias": 0.5, "threshold": 0.25, "source": "me"}')
     (tmp_path / "figures.json").write_text('{"accuracy": 0.5}')
     more = ["--calibration", tmp_path / "calibration.json", "--figures", tmp_path / "figures.json", "--force"]
-    assert giemsa("export", run, "--output", exported, *more) == 0
-    assert "random pixels only" in capsys.readouterr().err
+    capsys.readouterr()
+    assert giemsa("export", run, "--output", exported, *more, "--json") == 0
+    printed = capsys.readouterr()
+    assert "random pixels only" in printed.err
+    content = json.loads(printed.out)
+    assert (content["bytes"], content["precision"]) == (exported.stat().st_size, "fp32")
+    assert content["agreement"]["cells"] > 0
     card = open_model(exported).card
     assert (card.temperature, card.bias, card.threshold) == (2.5, 0.5, 0.25)
 
@@ -141,12 +150,36 @@ def test_crossval_makes_its_own_folds_and_prints_them(world, tmp_path, capsys):
     assert "donor specificity" in capsys.readouterr().out
     assert len(json.loads((out / "folds.json").read_text())["folds"]) == 2
     assert (out / "pooled" / "metrics.json").is_file()
-    assert giemsa(*common, "--resume") == 0, "what is complete is said again, and nothing is trained"
+    assert giemsa(*common, "--resume", "--json") == 0, "what is complete is printed again, and nothing is trained"
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "folds.json").read_text())
+
+
+def test_crossval_by_laboratory_leaves_each_out_whole(world, tmp_path, capsys):
+    cells = sorted((world / "cells").rglob("*.png"))
+    place = {cell: "ABC"[int(cell.name[1]) % 3] for cell in cells}  # whole patients
+    with (world / "laboratories.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "laboratory"])
+        writer.writerows([cell.relative_to(world).as_posix(), cell.parent.name, lab] for cell, lab in place.items())
+    out = tmp_path / "cv"
+    common = ["crossval", world / "quick.toml", "--data", world / "laboratories.csv", "--output", out, "--threads", 1]
+    assert giemsa(*common, "--by", "laboratory", "--set", "training.epochs=1") == 0
+    with (out / "out_of_fold.csv").open() as file:
+        fold_of = {row["image"]: row["fold"] for row in csv.DictReader(file)}
+    assert {(fold_of[cell.relative_to(world).as_posix()], lab) for cell, lab in place.items()} == {
+        ("0", "A"), ("1", "B"), ("2", "C"),
+    }  # fmt: skip
+    metrics = json.loads((out / "pooled" / "metrics.json").read_text())
+    assert metrics["notes"] == ["Every cell was judged by a network that had not seen its laboratory."]
+    assert metrics["calibration"]["source"].endswith("laboratories grouped")
+    capsys.readouterr()
+    assert giemsa(*common, "--by", "laboratory", "--split", tmp_path / "any.json") == 2
+    assert "--by laboratory and --split FILE were both given" in capsys.readouterr().err
 
 
 def test_crossval_takes_a_split_with_folds_and_no_other(world, tmp_path, capsys):
-    giemsa("data", "split", world / "cells", "--output", tmp_path / "hold-out.json")
-    giemsa("data", "split", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")
+    giemsa("data", "split", "--data", world / "cells", "--output", tmp_path / "hold-out.json")
+    giemsa("data", "split", "--data", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")
     common = ["crossval", world / "quick.toml", "--data", world / "cells", "--output", tmp_path / "cv"]
     assert giemsa(*common, "--split", tmp_path / "hold-out.json") == 2
     assert "hold-out" in capsys.readouterr().err
@@ -171,8 +204,8 @@ def test_a_wrong_argument_stops_a_training_before_it_begins(world, tmp_path, cap
 
 
 def test_folds_and_hold_outs_are_not_mistaken_for_each_other(world, tmp_path, capsys):
-    giemsa("data", "split", world / "cells", "--output", tmp_path / "hold-out.json")
-    giemsa("data", "split", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")
+    giemsa("data", "split", "--data", world / "cells", "--output", tmp_path / "hold-out.json")
+    giemsa("data", "split", "--data", world / "cells", "--folds", 2, "--output", tmp_path / "folds.json")
     common = ["train", world / "quick.toml", "--data", world / "cells", "--output", tmp_path / "run", "--split"]
     assert giemsa(*common, tmp_path / "folds.json") == 2
     assert "--fold" in capsys.readouterr().err
@@ -223,7 +256,7 @@ def test_a_tree_with_train_and_test_folders_is_trained_on_train_alone(tmp_path, 
     assert stored["first_weights"] == {"source": "random"}
     evaluation = tmp_path / "evaluation"
     with_part = ["--model", run, "--part", "test", "--output", evaluation, "--allow-training-patients"]
-    assert giemsa("evaluate", tmp_path / "cells", *with_part) == 0
+    assert giemsa("evaluate", "--data", tmp_path / "cells", *with_part) == 0
     assert (evaluation / "gallery_false_negatives.png").is_file()
     assert json.loads((evaluation / "metrics.json").read_text())["n"] == 12
     maps = tmp_path / "maps"

@@ -11,7 +11,7 @@ import pytest
 
 from giemsa.data.cache import open_cache
 from giemsa.data.index import read_index
-from giemsa.errors import DataError, MissingExtraError, OutputError, UsageError
+from giemsa.errors import DataError, GiemsaWarning, MissingExtraError, OutputError, UsageError
 from giemsa.images import decode, resize
 
 # Builds a cache, stopping for good after the first cells.
@@ -44,7 +44,7 @@ def index(tree):
 
 
 def caches(folder):
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    return sorted(path.name for path in folder.iterdir() if path.suffix not in (".lock", ".sha256"))
 
 
 def test_the_cache_holds_what_decoding_gives(index, tmp_path):
@@ -130,6 +130,18 @@ def test_a_damaged_cache_is_built_again(index, tmp_path, damage):
     else:
         path.write_bytes(b"")
     assert np.array_equal(open_cache(index, 16, directory=tmp_path / "caches"), expected)
+
+
+def test_a_cache_with_a_flipped_bit_is_made_anew_and_that_is_said(index, tmp_path):
+    before = np.array(open_cache(index, 16, directory=tmp_path))
+    (path,) = tmp_path.glob("*.npy")
+    damaged = bytearray(path.read_bytes())
+    damaged[-100] ^= 4
+    path.write_bytes(damaged)
+    with pytest.warns(GiemsaWarning, match="was damaged and is made anew"):
+        cells = open_cache(index, 16, directory=tmp_path)
+    np.testing.assert_array_equal(cells, before)
+    np.testing.assert_array_equal(open_cache(index, 16, directory=tmp_path), before)
 
 
 def test_a_picture_that_changed_since_is_refused(index, drawing, tmp_path):

@@ -340,24 +340,32 @@ def test_an_index_is_remembered_but_never_out_of_date(tree, drawing, own_cache):
     _settle(tree)
     index = read_index(tree)
     (memory,) = (own_cache / "index").iterdir()
-    files = json.loads(memory.read_text())["files"]
+    files = remembered(memory)["files"]
     assert set(files) == {cell.file for cell in index}
     assert read_index(tree) == index
     changed = tree / index.cells[0].file
     changed.write_bytes(drawing.png(999))
     again = read_index(tree)
     assert again.cells[0].sha256 == hashlib.sha256(changed.read_bytes()).hexdigest()
-    assert set(json.loads(memory.read_text())["files"]) == set(files)
+    assert set(remembered(memory)["files"]) == set(files)
 
 
-def test_what_is_remembered_is_used(tree, own_cache):
+def remembered(memory):
+    """Read what is behind the line with the digest."""
+    return json.loads(memory.read_text().partition("\n")[2])
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_what_is_remembered_is_used_where_it_is_as_it_was_written(tree, own_cache, flipped):
     _settle(tree)
     index = read_index(tree)
     (memory,) = (own_cache / "index").iterdir()
-    content = json.loads(memory.read_text())
+    content = remembered(memory)
     content["files"][index.cells[0].file][3] = 31
-    memory.write_text(json.dumps(content))
-    assert read_index(tree).cells[0].width == 31
+    written = json.dumps(content)
+    digest = "0" * 64 if flipped else hashlib.sha256(written.encode()).hexdigest()
+    memory.write_text(f"{digest}\n{written}")
+    assert (read_index(tree).cells[0].width == 31) is not flipped
 
 
 def test_files_just_written_are_not_remembered(tree, own_cache):
@@ -462,3 +470,16 @@ def _png_that_claims(width: int, height: int) -> bytes:
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
     pixels = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def test_a_table_may_name_the_laboratory_of_each_cell(tmp_path, drawing):
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(drawing.png(number))
+    rows = [
+        {"file": "0.png", "label": "infected", "field": "f1", "laboratory": "Lahore"},
+        {"file": "1.png", "label": "healthy", "field": "f2", "laboratory": ""},
+    ]
+    index = read_index(drawing.table(tmp_path / "cells.csv", rows))
+    assert [cell.laboratory for cell in index] == ["Lahore", None]
+    assert index.laboratories == ("Lahore",)
+    assert index.patients == ()

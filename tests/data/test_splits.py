@@ -205,7 +205,7 @@ def test_fewer_pictures_than_parts_are_refused(tmp_path, drawing):
         ({"validation": 0.6, "test": 0.4}, "whose sum is below 1"),
         ({"validation": 0.2, "test": -0.1}, "leave nothing to divide"),
         ({"by": "folder", "folds": 3}, "folders give no folds, but 3 were asked for"),
-        ({"by": "cell"}, "a split by 'cell' is not known; expected patient, image or folder"),
+        ({"by": "cell"}, "a split by 'cell' is not known; expected patient, field, laboratory, image or folder"),
     ],
 )
 def test_impossible_wishes_are_refused(index, labels, arguments, message):
@@ -323,3 +323,65 @@ def rewritten(content: dict, folder: Path) -> Path:
     path = folder / "split.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def make_up_fields(laboratories=("A", "B", "C"), fields=4, known=True):
+    """Make up cells of fields of laboratories, whose patients nobody knows."""
+    cells = []
+    for laboratory in laboratories:
+        for field in range(fields):
+            for number in range(6):
+                label = "parasitized" if number < 2 else "uninfected"
+                sha256 = f"{len(cells):064x}"[::-1]
+                cells.append(
+                    LabelledCell(
+                        f"{len(cells)}.png", label, None, f"{laboratory}{field}.jpg", 9, 9, sha256,
+                        laboratory=laboratory if known else None,
+                    )
+                )  # fmt: skip
+    index = CellIndex(Path("made-up"), tuple(cells), "CSV table")
+    official = np.array([cell.label == "parasitized" for cell in cells], np.uint8)
+    return index, LabelSets(official, np.full(len(cells), -1, np.int8), np.zeros(len(cells), np.bool_))
+
+
+def test_a_split_by_field_keeps_each_field_together(tmp_path):
+    index, labels = make_up_fields()
+    split = read_split(make_split(index, labels, by="field", folds=4, seed=1).save(tmp_path / "folds.json"))
+    assert split.by == "field"
+    sides = {name: {index.cells[row].photograph for row in rows} for name, rows in split.parts(index).items()}
+    assert sorted(field for fields in sides.values() for field in fields) == sorted({c.photograph for c in index})
+
+
+def test_as_many_folds_as_laboratories_leave_each_out_whole():
+    index, labels = make_up_fields()
+    split = make_split(index, labels, by="laboratory", folds=3)
+    assert split.members == (("0", ("A",)), ("1", ("B",)), ("2", ("C",)))
+    train, held_back = split.fold(index, 1)
+    assert {index.cells[row].laboratory for row in held_back} == {"B"}
+    assert {index.cells[row].laboratory for row in train} == {"A", "C"}
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [("patient", "the patient of 72 of 72 cells is not known"), ("laboratory", "so laboratories cannot be kept")],
+)
+def test_what_is_not_known_cannot_be_kept_together(by, message):
+    with pytest.raises(DataError, match=message):
+        make_split(*make_up_fields(known=False), by=by, folds=3)
+    with pytest.raises(DataError, match="2 laboratories cannot fill 3 parts"):
+        make_split(*make_up_fields(laboratories=("A", "B")), by="laboratory", folds=3)
+
+
+def test_a_split_by_laboratory_does_not_fit_data_that_do_not_tell_them():
+    split = make_split(*make_up_fields(), by="laboratory", folds=3)
+    with pytest.raises(DataError, match="these data do not tell laboratories"):
+        split.parts(make_up_fields(known=False)[0])
+
+
+def test_the_group_of_a_cell_is_its_patient_else_its_field_else_itself(index):
+    assert (index.group_kind, index.groups()[0]) == ("patients", index.cells[0].patient)
+    fields = make_up_fields()[0]
+    assert (fields.group_kind, fields.groups()[0]) == ("fields", "field A0.jpg")
+    assert fields.patients == ()
+    alone = CellIndex(Path("x"), (LabelledCell("a.png", "uninfected", None, None, 9, 9, "0" * 64),), "CSV table")
+    assert (alone.group_kind, alone.groups()) == ("cells", ["cell a.png"])

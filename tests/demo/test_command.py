@@ -49,7 +49,7 @@ def rows(tmp_path):
 def test_without_a_network_it_shows_drawn_cells_and_says_why(demo, tmp_path):
     status, said, errors = demo()
     assert (status, "Traceback" in errors) == (0, False)
-    assert said.startswith("The cells are drawn by a program and not real, since real ones could not be had: no answer")
+    assert said.startswith("The cells are drawn by a program, not real, because real ones could not be had: no answer")
     assert "32 cells: " in said
     assert " of 32 verdicts agree with what the cells are." in said
     assert said.endswith(f"{DISCLAIMER}\n")
@@ -80,7 +80,7 @@ def test_with_a_network_it_shows_real_cells_and_the_next_time_those_it_kept(
 @pytest.mark.parametrize(
     ("trained_on", "sentence"),
     [
-        ([], "Whether the model was trained on these patients is not known: this shows that it runs"),
+        ([], "It is not known whether the model was trained on these patients: this shows that it runs"),
         (["C0P1thinF", "C2P1thinF", "X"], "The model was trained on 2 of these 4 patients: this shows that it runs"),
         (["X"], None),
     ],
@@ -167,7 +167,8 @@ def test_an_output_that_is_a_file_is_refused_before_anything_is_fetched(demo, se
 def test_on_a_terminal_it_counts_what_has_come(demo, serve, pack, few_cells, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     _, _, errors = demo(archive=serve(pack()).url)
-    assert errors.endswith("\r4 of 4\n")
+    assert "fetching cells" in errors
+    assert "4/4" in errors
 
 
 def test_help_fits_a_screen_and_has_examples(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from giemsa.classifier import Classifier
 from giemsa.cli import main
 from giemsa.errors import MissingExtraError, ModelError
-from giemsa.model.litert import is_tflite, read_metadata, with_metadata
-from giemsa.model.opened import open_model
+from giemsa.model.litert import read_metadata, with_metadata
+from giemsa.model.opened import is_tflite, open_model
 
 VIOLET = Path(__file__).parents[1] / "files" / "violet.tflite"
 
@@ -102,3 +103,31 @@ def test_without_litert_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(MissingExtraError, match=r"giemsa\[phone\]"):
         open_model(VIOLET)
+
+
+@pytest.mark.usefixtures("_litert")
+def test_no_damage_to_a_file_brings_the_program_down(tmp_path):
+    """Number 60 has a tensor of a thousand million numbers, for which LiteRT alone would fill the memory."""
+    content = VIOLET.read_bytes()
+    flatbuffer = content[: content.index(b"PK\x03\x04")]
+    rng = np.random.default_rng(7)
+    for number in range(80):
+        damaged = bytearray(content)
+        for place in rng.integers(8, len(flatbuffer), 1 + number % 6):
+            damaged[place] = rng.integers(0, 256)
+        (tmp_path / f"{number}.tflite").write_bytes(damaged)
+    code = """
+import sys
+import numpy as np
+from pathlib import Path
+from giemsa.errors import ModelError
+from giemsa.model import open_model
+
+for path in sorted(Path(sys.argv[1]).glob("*.tflite")):
+    try:
+        open_model(path).run(np.zeros((1, 32, 32, 3), np.uint8))
+    except ModelError as error:
+        assert len(str(error).splitlines()) == 1, error
+"""
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-500:]

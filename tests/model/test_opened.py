@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from giemsa.errors import ModelError, UsageError
 from giemsa.model.card import ModelCard, parse_card
 from giemsa.model.opened import open_model
-from giemsa.model.shipped import EMBEDDED_PATH
+from giemsa.model.shipped import EMBEDDED_PATH, SHIPPED, check_shipped, read_digests, write_digests
 
 
 def refusal(path):
@@ -96,6 +99,75 @@ def test_the_embedded_model_follows_the_contract():
 
 def test_a_missing_file_is_refused(tmp_path):
     assert "none.onnx does not exist" in refusal(tmp_path / "none.onnx")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_and_a_device_are_refused_and_not_read_for_ever(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "is a device or a pipe and no file" in refusal(tmp_path / "pipe.onnx")
+    if Path("/dev/zero").exists():
+        assert "is a device or a pipe and no file" in refusal("/dev/zero")
+
+
+def test_metadata_nested_too_deeply_are_refused(tmp_path, write_model):
+    for text in ("[" * 100_000 + "]" * 100_000, '{"contract_version": ' + "[" * 100_000):
+        said = refusal(write_model(tmp_path / "deep.onnx", card=text))
+        assert "nested too deeply" in said or "damaged metadata" in said
+
+
+def test_a_graph_that_fails_when_it_runs_is_a_model_that_cannot_be_run(tmp_path, write_model, draw_cell):
+    """A Squeeze of an axis that is not 1: it is well formed, and fails at the first cell."""
+    path = write_model(tmp_path / "odd.onnx")
+    model = onnx.load(path)
+    for node in model.graph.node:
+        if node.op_type == "AveragePool":
+            node.op_type = "Reshape"
+            del node.attribute[:]
+            node.input.append("nowhere")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([7, 1, 8, 8], np.int64), "nowhere"))
+    onnx.save(model, path)
+    opened = open_model(path)
+    with pytest.raises(ModelError, match=r"odd\.onnx cannot be run: .*; the file is damaged or was exported wrongly"):
+        opened.run(cells_of(draw_cell, 3))
+
+
+def test_every_shipped_model_is_the_one_that_was_shipped():
+    digests = read_digests()
+    assert set(digests) >= {"model.onnx", "finder.onnx", "weights.safetensors"}
+    for name, digest in digests.items():
+        assert hashlib.sha256((SHIPPED / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_damaged_installation_is_refused(monkeypatch, tmp_path):
+    for name in ("model.onnx", "finder.onnx", "digests.json"):
+        (tmp_path / name).write_bytes((SHIPPED / name).read_bytes())
+    monkeypatch.setattr("giemsa.model.shipped.SHIPPED", tmp_path)
+    assert open_model(tmp_path / "model.onnx").digest == read_digests()["model.onnx"]
+    content = bytearray((tmp_path / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert "is not the one that was shipped" in refusal(tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match="is not the one that was shipped"):
+        check_shipped(tmp_path / "finder.onnx", b"another")
+    write_digests()
+    assert check_shipped(tmp_path / "model.onnx", bytes(content)) == read_digests()["model.onnx"]
+    (tmp_path / "digests.json").unlink()
+    assert "no list of digests" in refusal(tmp_path / "model.onnx")
+
+
+def test_the_finder_is_checked_too(monkeypatch, tmp_path):
+    from giemsa.smear import finding
+
+    (tmp_path / "finder.onnx").write_bytes(finding.FINDER_PATH.read_bytes() + b"\0")
+    (tmp_path / "digests.json").write_bytes((SHIPPED / "digests.json").read_bytes())
+    monkeypatch.setattr("giemsa.model.shipped.SHIPPED", tmp_path)
+    monkeypatch.setattr(finding, "FINDER_PATH", tmp_path / "finder.onnx")
+    finding.finder.cache_clear()
+    try:
+        with pytest.raises(ModelError, match=r"finder\.onnx is not the one that was shipped"):
+            finding.finder()
+    finally:
+        finding.finder.cache_clear()
 
 
 def test_a_run_folder_without_a_model_is_refused_with_the_command_that_makes_one(tmp_path):
@@ -191,13 +263,14 @@ def test_any_metadata_is_a_card_or_a_refusal(value):
 def test_a_card_survives_its_json():
     card = ModelCard("x", 64, temperature=2.0, bias=0.5, threshold=0.3, digests={"data": "ab"},
                      training_patients=("C1", "C2"), label_set="confirmed", figures={"auc": 0.9},
-                     licence="Apache-2.0", created_by="giemsa 0.1.0")  # fmt: skip
+                     licence="Apache-2.0", created_by="giemsa 0.1.0", calibration_source="out-of-fold logits",
+                     evidence="exact: its mean is the logit", first_weights={"source": "hub"})  # fmt: skip
     assert parse_card(card.to_json(), source="x") == card
 
 
 def test_a_model_that_gives_no_finite_logits_is_refused_when_it_runs(tmp_path, write_model, draw_cell):
     model = open_model(write_model(tmp_path / "nan.onnx", scale=float("nan")))
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="gave numbers that are not finite of shape"):
         model.run(cells_of(draw_cell, 2))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from giemsa.smear.reading import SmearReader, read_smear
+from giemsa.smear.pipeline import read_smear
+from giemsa.smear.reading import SmearReader
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +64,11 @@ def crowded():
         (np.full((700, 900, 3), 205, np.uint8), "no cells at all"),
         (np.full((120, 130, 3), 205, np.uint8), "too small: it has 130 x 120"),
         (np.full((200, 300, 3), 205, np.uint8), "too small: it has 300 x 200"),
-        (text_page(), ""),
-        (portrait(), ""),
-        (thick_film(), ""),
-        (crowded(), ""),
-        (np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8), ""),
+        (text_page(), "as ink, print and grey pictures do"),
+        (portrait(), "; expected "),
+        (thick_film(), "; expected "),
+        (crowded(), "; expected "),
+        (np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8), "as ink, print and grey"),
     ],
     ids=["blank", "cut-out", "300 x 200", "text page", "portrait", "thick film", "crowded", "noise"],
 )

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 import giemsa
-from giemsa.errors import DataError, OutputError, UsageError
+from giemsa.errors import DataError, UsageError
 from giemsa.formats.boxed_fields import read_annotations
 from giemsa.smear import counting, sentences
-from giemsa.smear.output import SmearFolder, draw_overlay
-from giemsa.smear.reading import SmearReader, Tally
-from giemsa.smear.report import render_report
+from giemsa.smear.overlays import draw_overlay
+from giemsa.smear.pipeline import count_fields
+from giemsa.smear.reading import SmearReader
+from giemsa.smear.report import basis_of, render_report
+from giemsa.smear.results import Smear
 from giemsa.smear.reviewed import labelled, read_reviewed
 from giemsa.smear.site import calibrate
+from giemsa.smear.tally import Basis
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,31 @@ def test_annotated_fields_calibrate_a_site(fields_folder, tiny_model, smear):
     assert again.summary.rates_measured
     assert again.summary.cut == site.cut
     assert "3 reviewed fields" in again.summary.rates
+    assert "no slide or patient is named" in again.summary.rates_lack
+
+
+def test_slides_are_judged_and_counted_apart(tmp_path, fields_folder, tiny_model):
+    annotations = json.loads((fields_folder / "annotations.json").read_text(encoding="utf-8"))
+    for number, entry in enumerate(annotations):
+        (tmp_path / entry["image"]).write_bytes((fields_folder / entry["image"]).read_bytes())
+        entry |= {"patient": "7", "slide": "ab"[number % 2]}
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    reader = SmearReader(tiny_model, threads=1)
+    fields = read_reviewed([tmp_path], reader)
+    assert {(f.patient, f.slide) for f in fields} == {("7", "a"), ("7", "b")}
+    site = calibrate(fields, model_sha256=reader.model.digest)
+    assert site.rates().slides == 2
+    assert site.lacks == ""
+
+
+def test_fields_of_two_laboratories_are_not_calibrated_together(tmp_path, fields_folder, tiny_model):
+    annotations = json.loads((fields_folder / "annotations.json").read_text(encoding="utf-8"))
+    for number, entry in enumerate(annotations):
+        (tmp_path / entry["image"]).write_bytes((fields_folder / entry["image"]).read_bytes())
+        entry["laboratory"] = f"L{number}"
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    with pytest.raises(DataError, match="fields of 3 laboratories"):
+        read_reviewed([tmp_path], SmearReader(tiny_model, threads=1))
 
 
 def test_only_infected_red_cells_are_infected_however_they_are_spelt(smear, tmp_path):
@@ -129,6 +157,16 @@ def test_arrays_and_bytes_are_fields_too(drawn_field, encode, tiny_model):
     assert [c.logit for c in first.cells] == [c.logit for c in second.cells]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_arrays_are_named_by_their_place(drawn_field, tiny_model, threads):
+    """So that the same call names the same cells, and no two fields share a name in a long stream."""
+    reader = SmearReader(tiny_model, threads=threads)
+    stream = [np.array(drawn_field), np.array(drawn_field), np.full((600, 800, 3), 220, np.uint8)]
+    assert [read.field for read in reader.read_fields(iter(stream))] == ["#1", "#2", "#3"]
+    assert reader.read_field(stream[0]).field == "#1"
+    assert reader.read_field(stream[0], "left eye-piece").field == "left eye-piece"
+
+
 def test_another_magnification_in_a_smear_is_named(drawn_field, tiny_model):
     small = cv2.resize(drawn_field, (768, 576), interpolation=cv2.INTER_AREA)
     smear = giemsa.read_smear([drawn_field, drawn_field, small], model=tiny_model, threads=1)
@@ -150,27 +188,103 @@ def test_a_field_of_another_kind_is_refused(tiny_model):
 # ---------------------------------------------------------------------------------------------------- what is said
 
 
-def summary_with(smear, **counted):
-    count = counting.count(**counted)
-    return replace(smear.summary, count=count)
+@pytest.fixture
+def site():
+    reviewed = [
+        counting.FieldCounts(f"{s}-{f}", str(s), "", (92, 4, 2, 1, 0, 0, 0), (0, 0, 0, 0, 1, 1, 0))
+        for s in range(6)
+        for f in range(5)
+    ]
+    return counting.measured_rates(reviewed)
 
 
-def test_no_parasite_is_never_called_negative(smear):
-    none = summary_with(smear, red_cells=4812, called=0, rates=counting.assumed_rates())
-    text = " ".join(sentences.sentences(none))
-    assert text.startswith(
-        "No parasite found in 4,812 red cells of 3 fields; this rules out a parasitaemia of more than"
+def summary_with(smear, cells, confirmed=(0,) * 7, rejected=(0,) * 7, rates=None, **counted):
+    rates = rates or counting.assumed_rates()
+    count = counting.count(counting.Evidence(3, cells, confirmed, rejected), rates, **counted)
+    return replace(smear.summary, count=count, rates=rates.source, rates_measured=rates.measured,
+                   slides_reviewed=rates.slides)  # fmt: skip
+
+
+CALLED = (900, 66, 10, 5, 3, 3, 2)
+
+
+def test_what_was_seen_comes_first(smear):
+    said = sentences.sentences(summary_with(smear, CALLED))
+    assert said[0] == "23 suspicious cells in 989 red cells of 3 fields: look at them."
+    assert sentences.sentences(summary_with(smear, (60, 3, 1, 0, 0, 0, 0)))[0].endswith("of 3 fields: look at it.")
+
+
+@pytest.mark.parametrize("cells", [(960, 29, 0, 0, 0, 0, 0), CALLED, (300, 30, 100, 100, 200, 200, 70)])
+def test_without_a_site_and_a_review_nothing_is_told_and_nothing_estimated(smear, cells):
+    said = sentences.sentences(summary_with(smear, cells))
+    assert not any("about" in s or "interval)" in s or "told from none" in s for s in said[:3])
+    assert said[1].startswith("Calls alone tell next to nothing here")
+    assert "by calls" not in said[3]
+
+
+def test_no_sentence_is_an_all_clear(smear, site):
+    rejected = (0, 0, 10, 5, 3, 3, 2)
+    for summary in (
+        summary_with(smear, (960, 29, 0, 0, 0, 0, 0)),
+        summary_with(smear, CALLED, rejected=rejected),
+        summary_with(smear, CALLED, rejected=rejected, rates=site),
+        summary_with(smear, (960, 29, 0, 0, 0, 0, 0), rates=site),
+    ):
+        said = sentences.sentences(summary)
+        assert said[0].endswith("This is no all-clear.")
+        assert not re.search("negative|healthy smear|no malaria|uninfected", " ".join(said).lower())
+        assert "not more than" in said[1].lower() or "up to" in said[1]
+
+
+def test_all_that_was_looked_at_has_its_own_sentence(smear, site):
+    said = sentences.sentences(summary_with(smear, CALLED, (0, 0, 0, 0, 1, 3, 2), (0, 0, 10, 5, 2, 0, 0), rates=site))
+    assert said[0] == (
+        "All 23 suspicious cells were looked at: 6 parasitized cells confirmed in 989 red cells of 3 fields."
     )
-    assert "negative" not in text.lower()
-    assert "the interval is wide for that reason" in text
-    assert "assumed, since it was not given" in text
+    assert re.match(r"The parasitaemia is [\d.]+ % to [\d.]+ % \(95 % interval\), about [\d.]+ %", said[1])
 
 
-def test_a_count_comes_with_its_interval(smear):
-    some = summary_with(smear, red_cells=4812, called=900, rates=counting.assumed_rates(), red_cells_per_ul=4.1e6)
-    said = sentences.sentences(some)
-    assert re.match(r"Parasitaemia \d+ % \(95 % interval [\d.]+ % to \d+ %\): 900 cells called", said[0])
-    assert any("4,100,000 red cells per microlitre, as given" in s for s in said)
+def test_one_confirmed_cell_of_many_is_for_a_second_reader(smear, site):
+    said = sentences.sentences(summary_with(smear, CALLED, (0, 0, 0, 0, 0, 0, 1), (0, 0, 10, 5, 3, 3, 1), rates=site))
+    assert "1 confirmed cell may be a reader's error, so let a second person look" in said[1]
+
+
+def test_cells_left_to_look_at_are_named(smear):
+    said = sentences.sentences(summary_with(smear, CALLED, (0, 0, 0, 0, 0, 2, 2), (0, 0, 0, 0, 0, 1, 0)))
+    assert (
+        said[0]
+        == "4 parasitized cells confirmed so far in 989 red cells of 3 fields; 18 suspicious cells left to look at."
+    )
+
+
+def test_the_limit_of_detection_has_its_floor_and_what_review_would_do(smear, site):
+    limits = next(s for s in sentences.sentences(summary_with(smear, CALLED, rates=site)) if s.startswith("Limit of"))
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", limits.partition("by calls")[2])]
+    calls, calls_floor, review, review_floor = shares
+    assert calls >= calls_floor > review > review_floor
+
+
+def test_fields_missing_to_two_thousand_cells_are_named(smear):
+    said = " ".join(sentences.sentences(summary_with(smear, CALLED)))
+    assert "At least 2,000 red cells" in said or "at least 2,000 red cells" in said
+    assert "some 4 fields like these are missing" in said
+    enough = " ".join(sentences.sentences(summary_with(smear, (2900, 66, 10, 5, 3, 3, 2))))
+    assert "2,000 red cells" not in enough
+
+
+def test_a_red_cell_count_says_where_it_comes_from(smear):
+    said = sentences.sentences(summary_with(smear, CALLED, red_cells_per_ul=4.1e6))
+    assert "4,100,000 red cells per microlitre, as given" in said[2]
+    assert "assumed" in sentences.sentences(summary_with(smear, CALLED))[2]
+
+
+def test_few_reviewed_slides_are_said_to_be_few(smear, site):
+    few = summary_with(smear, CALLED, rates=replace(site, slides=2))
+    assert any(
+        "with 2 slides reviewed it is hardly known how much slides differ" in s for s in sentences.sentences(few)
+    )
+    many = summary_with(smear, CALLED, rates=site)
+    assert not any("hardly known" in s for s in sentences.sentences(many))
 
 
 @pytest.mark.parametrize(("share", "said"), [(0, "0.0 %"), (0.000123, "0.012 %"), (0.0456, "4.6 %"), (0.2, "20 %")])
@@ -178,55 +292,7 @@ def test_shares_have_two_digits_that_count(share, said):
     assert sentences.percent(share) == said
 
 
-# ---------------------------------------------------------------------------------------------------- the folder
-
-
-@pytest.fixture
-def reader(tiny_model):
-    return SmearReader(tiny_model, threads=1)
-
-
-@pytest.fixture
-def reads(smear):
-    return [field.read for field in smear.fields]
-
-
-def test_what_is_written_comes_back(tmp_path, reader, reads):
-    folder = SmearFolder(tmp_path / "out")
-    assert folder.begin(reader) == 0
-    for read in reads:
-        folder.add(read)
-    assert list(folder.read_fields(pictures=True)) == reads
-
-
-def test_a_torn_last_line_is_read_again(tmp_path, reader, reads):
-    folder = SmearFolder(tmp_path / "out")
-    folder.begin(reader)
-    for read in reads[:2]:
-        folder.add(read)
-    with folder.state.open("ab") as file:
-        file.write(b'{"field": "half')
-    again = SmearFolder(tmp_path / "out")
-    assert again.begin(reader, resume=True) == 2
-    again.add(reads[2])
-    assert list(again.names()) == [read.field for read in reads]
-
-
-def test_another_model_cannot_resume(tmp_path, reader, write_model):
-    SmearFolder(tmp_path / "out").begin(reader)
-    other = SmearReader(write_model(tmp_path / "other.onnx", scale=900.0))
-    with pytest.raises(OutputError, match="cannot resume"):
-        SmearFolder(tmp_path / "out").begin(other, resume=True)
-
-
-def test_a_folder_with_other_things_is_never_emptied(tmp_path, reader):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
-        SmearFolder(tmp_path / "out").begin(reader)
-    with pytest.raises(OutputError, match="other things"):
-        SmearFolder(tmp_path / "out").begin(reader, force=True)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+# ---------------------------------------------------------------------------------------------------- the report
 
 
 def test_overlays_show_what_was_found(smear):
@@ -236,9 +302,6 @@ def test_overlays_show_what_was_found(smear):
     assert drawn.shape == plain.shape
     cell = judged.cells[10]
     assert np.abs(drawn - plain)[cell.y0 : cell.y0 + 2, cell.x0 + 5 : cell.x1 - 5].max() > 40
-
-
-# ---------------------------------------------------------------------------------------------------- the report
 
 
 def test_the_report_is_one_file_that_fetches_nothing(smear):
@@ -253,11 +316,11 @@ def test_the_report_is_one_file_that_fetches_nothing(smear):
 
 def test_the_report_carries_what_its_count_needs(smear):
     data = json.loads(re.search(r'id="data">(.*?)</script>', render_report(smear), re.DOTALL)[1])
-    rates = counting.assumed_rates()
-    assert data["red_cells"] == smear.summary.count.red_cells
-    assert data["sensitivity"] == rates.sensitivity.tolist()
-    called = sum(c["relative_logit"] >= data["cut"] for c in data["cells"])
-    assert called + data["called_elsewhere"] == smear.summary.count.called
+    count = smear.summary.count
+    assert np.sum(list(data["fields"].values())) == count.red_cells
+    assert np.sum([strata[2:] for strata in data["fields"].values()]) == count.called
+    assert data["edges"][1] == data["cut"] == smear.summary.cut
+    assert data["basis"] == json.loads(json.dumps(basis_of(count, counting.assumed_rates())))
     logits = [c["relative_logit"] for c in data["cells"]]
     assert logits == sorted(logits, reverse=True)
 
@@ -265,14 +328,8 @@ def test_the_report_carries_what_its_count_needs(smear):
 def test_a_fields_name_cannot_break_out_of_the_report(drawn_field, tiny_model):
     name = "</script><img src=x onerror=alert(1)>.jpg"
     reader = SmearReader(tiny_model, threads=1)
-    from giemsa.smear.reading import judge_field, slide_of
-    from giemsa.smear.results import Smear
-
-    read = reader.read_field(drawn_field, name)
-    slide = slide_of([read])
-    tally = Tally(reader.model, slide)
-    judged = judge_field(read, slide, tally.cut, {})
-    tally.add(judged)
-    page = render_report(Smear(tally.summary(), (judged,)))
+    judged = []
+    summary = count_fields([reader.read_field(drawn_field, name)], Basis(reader.model), judged.append)
+    page = render_report(Smear(summary, tuple(judged)))
     assert "<img src=x" not in page
     assert page.count("</script>") == 2

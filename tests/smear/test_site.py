@@ -27,8 +27,8 @@ def test_the_cut_lies_between_the_kinds(fields):
     site = calibrate(fields, model_sha256="a" * 64)
     assert 3 <= site.cut <= 6
     rates = site.rates()
-    assert rates.mean_sensitivity > 0.8
-    assert rates.mean_false_alarms < 0.01
+    assert rates.sensitivity_interval[0] > 0.75
+    assert rates.false_alarms_interval[0] < 0.01
     assert rates.measured
 
 
@@ -62,6 +62,37 @@ def test_a_site_file_comes_back_as_it_was(tmp_path, fields):
     site = calibrate(fields, model_sha256="a" * 64, command="giemsa smear calibrate x")
     write_site(tmp_path / "site.json", site)
     assert read_site(tmp_path / "site.json", model_sha256="a" * 64) == site
+
+
+def test_a_slide_does_not_choose_the_cut_that_it_is_counted_at(fields):
+    odd = [LabelledField(f"odd{i}", np.full(1500, 9.0), np.zeros(1500, bool), slide="odd") for i in range(2)]
+    named = [LabelledField(f.field, f.relative_logit, f.infected, slide=f"s{i % 3}") for i, f in enumerate(fields)]
+    site = calibrate([*named, *odd], model_sha256="a" * 64)
+    assert [f.false_positives for f in site.fields[-2:]] == [1500, 1500]
+    assert site.rates().slides == 4
+
+
+def test_cells_that_were_not_found_are_kept_by_field(tmp_path, fields):
+    fields = [LabelledField(f.field, f.relative_logit, f.infected, i, 2, "s", "P") for i, f in enumerate(fields)]
+    write_site(tmp_path / "site.json", calibrate(fields, model_sha256="a" * 64))
+    site = read_site(tmp_path / "site.json")
+    assert [f.infected_not_found for f in site.fields] == list(range(12))
+    assert sum(f.false_negatives for f in site.fields) >= sum(range(12))
+    assert {(f.slide, f.patient, f.healthy_not_found) for f in site.fields} == {("s", "P", 2)}
+
+
+def test_a_file_of_version_1_opens_and_says_what_it_lacks(tmp_path):
+    counts = {"true_positives": 8, "false_negatives": 2, "false_positives": 1, "true_negatives": 200}
+    old = {"giemsa_site": 1, "cut": 4.5, "model_sha256": "a" * 64, "missed_infected": 5, "missed_healthy": 3,
+           "fields": [{"field": f"f{i}", **counts} for i in range(12)]}  # fmt: skip
+    (tmp_path / "site.json").write_text(json.dumps(old))
+    site = read_site(tmp_path / "site.json", model_sha256="a" * 64)
+    assert "does not tell slides apart" in site.lacks
+    rates = site.rates()
+    assert rates.slides == 1
+    assert "96 of 125 infected cells called, 12 of 2,412 healthy ones" in rates.source
+    _, low, high = rates.false_alarms_interval
+    assert high / low > 20
 
 
 def test_another_models_rates_are_refused(tmp_path, fields):

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
-if not importlib.util.find_spec("fastapi") or not importlib.util.find_spec("dash"):
+if not importlib.util.find_spec("fastapi"):
     collect_ignore_glob = ["test_*.py"]  # the extra `web` is not installed
 
 

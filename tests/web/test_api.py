@@ -236,7 +236,8 @@ def test_the_card_is_the_models_own(client, tiny_model):
 
 
 def test_health_readiness_and_figures(client):
-    assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ok", "reviews": "ok"}
     text = client.get("/metrics").text
     assert 'giemsa_requests_total{method="GET",route="/healthz",status="200"}' in text
 
@@ -249,7 +250,7 @@ def test_the_api_describes_itself_with_examples_and_without_other_servers(client
     assert "multipart/form-data" in described["requestBody"]["content"]
     page = client.get("/docs").text
     assert "http" not in page.replace("http-equiv", "")
-    for address in ("/docs-assets/swagger-ui-bundle.js", "/docs-assets/swagger-ui.css", "/assets/docs.js"):
+    for address in ("/docs-assets/swagger-ui-bundle.js", "/docs-assets/swagger-ui.css", "/static/docs.mjs"):
         assert address in page
         assert client.get(address).status_code == 200
 
@@ -299,6 +300,15 @@ class TestRefusals:
 
     def test_an_archive_of_countless_entries(self, client):
         assert "100,001 entries" in problem(client.post("/api/v1/cells", files=files(("many.zip", countless()))), 413)
+
+    def test_a_browser_is_shown_a_page_and_a_program_a_problem(self, client):
+        browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+        page = client.get("/<nothing>", headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "There is nothing at /&lt;nothing&gt;" in page.text
+        for headers in ({}, {"Accept": "application/json"}, {"Accept": "*/*"}):
+            assert "/nothing" in problem(client.get("/nothing", headers=headers), 404)
+        assert "/api/v1/nothing" in problem(client.get("/api/v1/nothing", headers=browser), 404)
 
     def test_an_unknown_address_and_a_wrong_method(self, client):
         assert "/nothing" in problem(client.get("/nothing"), 404)
@@ -385,8 +395,10 @@ def test_an_empty_archive_is_a_row(client, make_zip):
 
 
 def test_every_answer_is_described_with_an_example_that_is_one(client):
-    from giemsa.web import api, reviews, smears
+    from giemsa.web import schemas
+    from giemsa.web.routes import cells, model, reviews, server, smears
 
+    modules = (schemas, cells, model, reviews, server, smears)
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     seen = 0
@@ -403,7 +415,7 @@ def test_every_answer_is_described_with_an_example_that_is_one(client):
                     assert example, (path, status, kind)
                     if reference:
                         title = described["title"]
-                        model = next(getattr(part, title) for part in (api, reviews, smears) if hasattr(part, title))
-                        model.model_validate(example)
+                        model_of = next(getattr(part, title) for part in modules if hasattr(part, title))
+                        model_of.model_validate(example)
                     seen += 1
     assert seen > 50

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ def postgresql(tmp_path_factory):
         run(programs / "initdb", "-D", data, "-U", "giemsa", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
         options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c shared_buffers=16MB"
         run(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "-t", "60", "start")
-        yield f"postgresql://giemsa./postgres?host={folder}"
+        yield f"postgresql://giemsa@/postgres?host={folder}"
     finally:
         subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=False, capture_output=True,
                        cwd=folder, **as_user)  # fmt: skip
@@ -244,6 +244,91 @@ def test_a_database_that_is_not_there_is_said_without_its_password():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["tail@end", "a@b@c"])
+def test_an_at_sign_in_a_password_does_not_show_its_rest(password):
+    with pytest.raises(UsageError, match="%40") as caught:
+        Reviews(f"postgresql://giemsa:{password}@127.0.0.1:1/none")
+    assert password.split("@")[-1] not in str(caught.value)
+
+
+def test_an_at_sign_that_is_escaped_is_taken():
+    with pytest.raises(OutputError, match="cannot be used") as caught:
+        Reviews("postgresql://giemsa:tail%40end@127.0.0.1:1/none")
+    assert "end@" not in str(caught.value)
+
+
+class TestTrouble:
+    """A database that is gone, replaced, locked or does not answer: nothing is acknowledged, and cells are judged."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "reviews.sqlite"
+
+    @pytest.fixture
+    def client(self, serve, tiny_model, path, monkeypatch):
+        monkeypatch.setattr("giemsa.web.database._PATIENCE_S", 1)
+        monkeypatch.setattr("giemsa.web.calls.SECONDS", 2.0)
+        with serve(model=str(tiny_model), database=f"sqlite:///{path}") as client:
+            yield client
+
+    def send(self, client, key="key-00001"):
+        sent = {name: value for name, value in asdict(review(key)).items() if name != "at"}
+        return client.post("/api/v1/reviews", json=sent)
+
+    def refused(self, answer):
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) >= 1
+        return True
+
+    def judged(self, client, cell_png):
+        return client.post("/api/v1/cells", files={"files": ("a.png", cell_png())}).status_code == 200
+
+    def test_a_file_that_was_removed_takes_no_answers(self, client, path, cell_png):
+        assert self.send(client).status_code == 201
+        aside = path.with_name("aside")
+        for _ in range(2):
+            path.rename(aside)
+            assert self.refused(self.send(client, "key-00002"))
+            assert self.refused(client.get("/api/v1/reviews"))
+            assert client.get("/readyz").json() == {"status": "ok", "reviews": "unavailable"}
+            assert self.judged(client, cell_png)
+            assert not path.exists()  # nothing empty takes its place
+            aside.rename(path)
+        assert self.send(client, "key-00002").status_code == 201
+        assert client.get("/readyz").json()["reviews"] == "ok"
+        assert [one["reviewer"] for one in client.get("/api/v1/reviews").json()] == ["Ana"]
+
+    def test_a_file_that_was_replaced_is_used_from_then_on(self, client, path):
+        assert self.send(client).status_code == 201
+        path.unlink()
+        path.touch()
+        assert self.refused(self.send(client, "key-00002"))  # it may have gone into the old one
+        assert self.send(client, "key-00002").status_code == 201
+        assert len(client.get("/api/v1/reviews").json()) == 1
+
+    def test_a_locked_one_holds_up_no_cells(self, client, path, cell_png):
+        import sqlite3
+
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(8) as pool:
+            waiting = [pool.submit(self.send, client, f"key-{i:05d}") for i in range(8)]
+            assert all(self.judged(client, cell_png) for _ in range(5))
+            assert all(self.refused(one.result()) for one in waiting)
+        other.execute("ROLLBACK")
+        other.close()
+        assert self.send(client).status_code == 201
+
+    def test_one_that_does_not_answer_holds_up_no_cells(self, client, monkeypatch, cell_png):
+        hold = threading.Event()
+        monkeypatch.setattr(Reviews, "current", lambda *_, **__: hold.wait(60) and [])
+        with ThreadPoolExecutor(40) as pool:
+            waiting = [pool.submit(client.get, "/api/v1/reviews") for _ in range(40)]
+            assert all(self.judged(client, cell_png) for _ in range(5))
+            assert all(self.refused(one.result()) for one in waiting)
+        hold.set()
+
+
 def test_a_file_that_is_no_database_is_said(tmp_path):
     path = tmp_path / "reviews.sqlite"
     path.write_text("this is a text and no database, long enough to have a header of a hundred bytes" * 3)
@@ -301,6 +386,16 @@ class TestExport:
         assert out.read_text().splitlines()[1:] == ["Uninfected/cell_0001.png,uninfected,uninfected"]
         assert main(["review", "export", "--raw", *common, str(raw)]) == 0
         assert [row["reviewer"] for row in csv.DictReader(raw.open())] == ["Ana", "Bo"]
+
+    def test_a_reviewer_is_no_formula_in_a_spreadsheet(self, url, reviews, tmp_path):
+        from giemsa.spreadsheets import read_guarded
+
+        reviews.add(review(reviewer="=HYPERLINK(1)", image="+1.png"))
+        raw = tmp_path / "raw.csv"
+        assert main(["review", "export", "--raw", "--database", url, "--output", str(raw)]) == 0
+        text = raw.read_text()
+        assert ",'=HYPERLINK(1),'+1.png," in text
+        assert [row["reviewer"] for row in read_guarded(text.splitlines())] == ["=HYPERLINK(1)"]
 
     def test_wrong_use_is_said_in_one_sentence(self, url, reviews, data, tmp_path, capsys):
         out = tmp_path / "out.csv"

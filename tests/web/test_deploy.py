@@ -98,7 +98,7 @@ def test_it_serves_from_a_read_only_place_as_nobody_and_is_well(image, open_fold
         check = [part.replace(":8000", f":{port}") for part in instruction("HEALTHCHECK")]
         assert subprocess.run([sys.executable, *check[1:]], check=False).returncode == 0
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
-            assert client.get("/").status_code == client.get("/assets/style.css").status_code == 200
+            assert client.get("/").status_code == client.get("/static/style.css").status_code == 200
             assert client.get("/examples.zip").content.startswith(b"PK")
             sent = {"files": ("a.png", cell_png())}
             assert client.post("/api/v1/cells", files=sent).status_code == 401
@@ -122,3 +122,31 @@ def test_it_is_not_root_and_says_whether_it_is_well():
     assert re.search(r"^USER giemsa$", DOCKERFILE, re.M)
     assert DOCKERFILE.index("USER giemsa") < DOCKERFILE.index("ENTRYPOINT")
     assert "HEALTHCHECK" in DOCKERFILE
+
+
+def test_what_is_copied_is_let_into_the_build():
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for sources in re.findall(r"^COPY (?!--from)(.+) /src\S*$", DOCKERFILE, re.M):
+        for source in sources.split():
+            assert any(source == one or source.startswith(f"{one}/") for one in let_in), source
+
+
+def test_every_package_of_the_image_has_a_version_and_a_digest():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    locked = {}
+    for path in sorted((ROOT / "docker").glob("*.txt")):
+        entries = path.read_text().replace("\\\n", " ").splitlines()
+        for entry in entries:
+            if entry and not entry.startswith("#"):
+                found = re.match(r"([\w.-]+)==(\S+)((?: +--hash=sha256:[0-9a-f]{64})+)$", entry)
+                assert found, entry
+                locked[canonicalize_name(found[1])] = found[2]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for asked in [*project["dependencies"], *project["optional-dependencies"]["web"]]:
+        requirement = Requirement(asked)
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), asked
+    assert "--require-hashes" in DOCKERFILE

@@ -56,7 +56,7 @@ def test_the_page_and_the_health_need_no_token(guarded):
 def test_the_page_is_alone_at_its_addresses(client):
     assert client.get("/pages").status_code == 404
     assert client.get("/smear").status_code == 200
-    assert client.get("/assets/../settings.py").status_code == 404
+    assert client.get("/static/../settings.py").status_code == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", ""])
@@ -91,13 +91,13 @@ def test_calls_from_the_page_itself_are_let_through(client, cell_png):
     assert client.post("/api/v1/cells", files={"files": ("a.png", cell_png())}, headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/model", "/nothing", "/assets/style.css", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/model", "/nothing", "/static/style.css", "/docs"])
 def test_every_answer_carries_the_security_headers_and_no_cookie(client, path):
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe-eval" not in policy
-    assert not re.search(r"script-src[^;]*unsafe-inline", policy)
+    assert "unsafe-inline" not in policy
     assert "http" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -108,7 +108,7 @@ def test_every_answer_carries_the_security_headers_and_no_cookie(client, path):
 
 def test_the_page_names_no_other_server(client):
     page = client.get("/").text
-    assert set(re.findall(r"https?://[^\"'\s<]+", page)) <= {"https://dash-version.plotly.com:8080/current_version"}
+    assert set(re.findall(r"https?://[^\"'\s<]+", page)) == set()
     for address in re.findall(r'(?:src|href)="([^"#][^"]*)"', page):
         assert address.startswith("/"), address
         assert client.get(address).status_code == 200, address
@@ -270,7 +270,7 @@ def test_one_slow_client_holds_up_nobody(server, client, cell_png):
 
 
 def test_a_body_that_hardly_comes_is_given_up(serve, tiny_model, monkeypatch):
-    monkeypatch.setattr("giemsa.web.uploads._GRACE_S", 0.2)
+    monkeypatch.setattr("giemsa.web.limits.GRACE_S", 0.2)
 
     def slowly():
         for byte in BEGINNING:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from giemsa.formats.evaluations import Predictions, write_evaluation_files
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = playwright.expect
 
@@ -44,14 +46,19 @@ def site(tmp_path_factory, start_server):
     run = folder / "drawn-cells"
     run.mkdir()
     rng = np.random.default_rng(0)
-    with (run / "predictions.csv").open("w") as file:
-        file.write("image,patient,official,reviewed,donor,p_parasitized\n")
-        for i in range(2_000):
-            infected = rng.random() < 0.5
-            p = 1 / (1 + np.exp(-rng.normal(4 if infected else -4, 2)))
-            word = "parasitized" if infected else "uninfected"
-            file.write(f"{i}.png,P{i % 40},{word},{word},{'yes' if i % 40 < 10 and not infected else 'no'},{p:.6f}\n")
-    (run / "metrics.json").write_text(json.dumps({}))
+    infected = rng.random(2_000) < 0.5
+    logit = rng.normal(np.where(infected, 4, -4), 2)
+    patient = np.arange(2_000) % 40
+    predictions = Predictions(
+        images=[f"{i}.png" for i in range(2_000)],
+        p_parasitized=1 / (1 + np.exp(-logit)),
+        logit=logit,
+        official=infected.astype(np.int8),
+        reviewed=infected.astype(np.int8),
+        donor=(patient < 10) & ~infected,
+        patients=[f"P{who}" for who in patient],
+    )
+    write_evaluation_files(run, predictions, {"threshold": 0.5}, threshold=0.5)
     with start_server(threads=2, runs=(run,), database=f"sqlite:///{folder / 'reviews.sqlite'}") as server:
         yield server.url
 
@@ -174,6 +181,10 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
     body = "".join(json.dumps(line) + "\n" for line in said)
     answer = {"body": body, "content_type": "application/x-ndjson"}
     come_between(page, "**/api/v1/cells?**", lambda route: route.fulfill(**answer))
+    legend = page.locator("dl.verdicts")
+    expect(legend).to_contain_text("unreadable")
+    for name in ("indeterminate", "not_a_cell"):  # not promised before it came
+        expect(legend.locator(f'[data-verdict="{name}"]').first).to_be_hidden()
     for one in cells:
         (tmp_path / one["image"]).write_bytes(b"x")
     judge_files(page, sorted(tmp_path.glob("*.png")), 3)
@@ -183,7 +194,17 @@ def test_verdicts_that_a_model_may_give_one_day_have_their_place(page, tmp_path)
         for word in words:
             expect(shown.nth(place)).to_contain_text(word)  # not innerText: cells out of view have none yet
     expect(page.locator('[data-total="indeterminate"] b')).to_have_text("1")
+    for name in ("indeterminate", "not_a_cell"):
+        expect(legend.locator(f'[data-verdict="{name}"]').first).to_be_visible()
     expect(page.locator('[data-total="not_a_cell"] b')).to_have_text("1")
+    page.click("#view-table")
+    for words in ("too near the threshold", "unlike any red cell", "not a cell", "0.5000"):
+        expect(page.locator("#table tbody")).to_contain_text(words)
+    expect(page.locator("#table th", has_text="Novelty")).to_be_visible()
+    page.click('[data-total="not_a_cell"]')
+    expect(page.locator("#table tbody tr")).to_have_count(1)
+    page.click('[data-total="all"]')
+    page.click("#view-grid")
     report = saved(page, lambda: page.click("#save-report"))
     assert "too near the threshold" in Path(report.path()).read_text()
     assert violations(page) == []
@@ -214,16 +235,42 @@ def test_filter_and_find(page):
 def test_the_table_sorts_and_filters(page):
     judge_examples(page)
     page.click("#view-table")
-    rows = page.locator("#table .ag-center-cols-container .ag-row")
-    expect(rows.first).to_be_visible()
-    header = page.locator('#table .ag-header-cell[col-id="image"] .ag-header-cell-text')
-    header.click()
-    expect(page.locator('#table .ag-row[row-index="0"] [col-id="image"]')).to_contain_text("drawn_parasitized_edge")
-    header.click()
-    expect(page.locator('#table .ag-row[row-index="0"] [col-id="image"]')).to_contain_text("drawn_uninfected_torn")
+    names = page.locator("#table tbody tr td:nth-child(2)")
+    expect(names).to_have_count(32)
+    header = page.locator("#table th", has_text="Name")
+    header.locator("button").click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    expect(names.first).to_contain_text("drawn_parasitized_edge")
+    header.locator("button").focus()
+    page.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "descending")
+    expect(names.first).to_contain_text("drawn_uninfected_torn")
+    expect(page.locator("#table th", has_text="Novelty")).to_have_count(0)  # this model tells none
     shot(page, "web-table")
-    page.locator('#table .ag-row[row-index="0"] [col-id="image"]').click()
+    page.fill("#find", "plain")
+    expect(names.first).to_contain_text("plain")
+    page.fill("#find", "")
+    names.first.locator("button").click()
     expect(page.locator("#look h2")).to_contain_text("drawn_uninfected_torn")
+
+
+def test_the_table_turns_its_pages(page, tmp_path, make_zip):
+    cell = next(EXAMPLES.glob("*.png")).read_bytes()
+    archive = tmp_path / "many.zip"
+    archive.write_bytes(make_zip({f"cell_{i:03d}.png": cell for i in range(250)}))
+    judge_files(page, [archive], 250)
+    page.click("#view-table")
+    rows = page.locator("#table tbody tr")
+    expect(rows).to_have_count(100)
+    page.locator("#table th", has_text="Name").locator("button").click()
+    for _ in range(2):
+        page.click("text=Next page")
+    expect(rows).to_have_count(50)
+    expect(rows.last).to_contain_text("cell_249")
+    expect(page.locator("text=Next page")).to_be_disabled()
+    expect(page.locator("#table [role=status]")).to_have_text("201 to 250 of 250")
+    page.select_option("#table select", "500")
+    expect(rows).to_have_count(250)
 
 
 def test_what_is_downloaded_is_what_was_shown(page, browser, tmp_path):
@@ -258,6 +305,52 @@ def test_what_is_downloaded_is_what_was_shown(page, browser, tmp_path):
     assert opened.locator("li img").first.evaluate("image => image.naturalWidth") > 0
     assert all(url.startswith(("file:", "data:")) for url in asked)
     context.close()
+
+
+def test_verdicts_are_not_lost_without_a_word(page):
+    asked = []
+
+    def answer(dialog):
+        asked.append((dialog.type, dialog.message))
+        dialog.dismiss()
+
+    judge_files(page, sorted(EXAMPLES.glob("*.png"))[:2], 2)
+    page.on("dialog", answer)
+    page.click("#clear")
+    expect(page.locator("#grid .cell")).to_have_count(2)
+    assert [kind for kind, _ in asked] == ["confirm"]
+    page.evaluate("location.reload()")
+    expect(page.locator("#grid .cell")).to_have_count(2)
+    assert [kind for kind, _ in asked] == ["confirm", "beforeunload"]
+    saved(page, lambda: page.click("#save-csv"))
+    page.click("#clear")
+    expect(page.locator("#grid .cell")).to_have_count(0)
+    assert len(asked) == 2  # they are on the disk
+
+
+def test_examples_are_cleared_without_a_word(page):
+    page.on("dialog", lambda _: pytest.fail("nobody would miss them"))
+    judge_examples(page)
+    page.click("#clear")
+    expect(page.locator("#grid .cell")).to_have_count(0)
+
+
+def test_a_threshold_has_no_more_digits_than_it_needs(page):
+    judge_examples(page)
+    page.locator(".cell button").first.click()
+    expect(page.locator("#look")).to_contain_text("(parasitized from 0.6233)")
+    report = Path(saved(page, lambda: page.locator("#save-report").dispatch_event("click")).path()).read_text()
+    assert "p_parasitized &gt;= 0.6233." in report
+
+
+def test_who_goes_astray_is_shown_the_way(page):
+    page.forgiven.append("404")
+    page.goto("/nonsense")
+    expect(page.locator("h1")).to_have_text("Not Found")
+    expect(page.locator("main")).to_contain_text("There is nothing at /nonsense")
+    assert violations(page) == []
+    page.click("footer >> text=API")
+    expect(page.locator("#swagger")).to_contain_text("/api/v1/cells")
 
 
 def test_a_thousand_cells(page, tmp_path, make_zip):
@@ -302,9 +395,26 @@ def test_the_threshold_moves_the_figures(page):
     page.click("text=50 %, as in the data set")
     high = page.locator("#live-figures .figure", has_text="(PPV)").locator("b").inner_text()
     assert float(high.split()[0]) > float(low.split()[0])
-    expect(page.locator("#roc .main-svg").first).to_be_attached()
+    expect(page.locator("#roc svg.chart")).to_be_attached()
     expect(page.locator("#live-figures")).to_contain_text("in a million healthy cells")
     shot(page, "web-model")
+
+
+def test_a_click_on_the_curve_sets_the_threshold(page):
+    page.click("nav >> text=Model")
+    expect(page.locator("body")).to_have_attribute("data-model", "ready")
+    before = page.locator("#threshold-said").inner_text()
+    chart = page.locator("#roc svg.chart")
+    mark = chart.locator(".mark")
+    chart.scroll_into_view_if_needed()
+    at = mark.bounding_box()
+    page.mouse.click(at["x"] + 40, at["y"] + 2)
+    expect(page.locator("#threshold-said")).not_to_have_text(before)
+    after = mark.bounding_box()
+    assert after["x"] > at["x"]  # more false alarms
+    page.mouse.move(after["x"] + 7, after["y"] + 7)
+    expect(page.locator("#roc .told")).to_contain_text("sensitivity")
+    expect(page.locator("#live-note")).to_contain_text("verdicts are given at 0.6233")
 
 
 def begin_review(page, name):
@@ -342,6 +452,30 @@ def test_a_review_with_the_keyboard_alone(page, site):
     assert [one["answer"] for one in kept] == ["parasitized", "uninfected", "not_a_cell"]
     page.click("text=Compute again")
     expect(page.locator("#page-review")).to_contain_text("Keyboard and the model")
+
+
+def test_after_the_name_and_enter_keys_are_answers(page):
+    judge_examples(page)
+    page.click("#to-review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
+    page.click("#reviewer")
+    page.keyboard.type("Enter")
+    page.keyboard.press("Enter")
+    page.keyboard.press("p")
+    expect(page.locator("#page-review")).to_contain_text("1 of 32 cells answered")
+    expect(page.locator("#reviewer")).to_have_value("Enter")
+
+
+def test_the_click_that_ends_the_name_is_an_answer(page):
+    judge_examples(page)
+    page.click("#to-review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
+    page.click("#reviewer")
+    page.keyboard.type("First click")
+    page.click('[data-answer="uninfected"]')
+    expect(page.locator("#page-review")).to_contain_text("1 of 32 cells answered")
+    expect(page.locator("body")).to_have_attribute("data-unsaved", "0")
+    expect(page.locator("#page-review")).to_contain_text("1 of 32 cells answered")
 
 
 def test_of_two_answers_to_a_cell_the_later_counts_though_the_earlier_is_sent_again(page, site):
@@ -404,7 +538,9 @@ def test_what_has_the_focus_keeps_it_when_the_review_is_drawn_anew(page):
     page.locator("#reviewer").focus()
     page.keyboard.type(" of somebody")
     with drawn_anew(page):
-        page.evaluate("giemsa.show('/review', false)")  # as when the data come late
+        page.evaluate(
+            "import('/static/pages.mjs').then(({ show }) => show('/review', false))"
+        )  # as when the data come late
     assert focused() == "reviewer"
     expect(page.locator("#reviewer")).to_have_value("Keys of somebody")
 
@@ -471,7 +607,8 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     read_smear(page, [*sorted(FIELDS.glob("*.jpg")), broken], 4)
     headline = page.locator("#smear-live #headline")
     expect(headline).to_contain_text("red cells of 3 fields")
-    expect(headline).to_contain_text("95 %")
+    meaning = page.locator("#smear-live #meaning")
+    expect(meaning).to_contain_text("95 %")
     before = headline.inner_text()
     expect(page.locator("#smear-live .left-out")).to_contain_text("broken.jpg")
     numbers = [float(text) for text in page.locator("#smear-live .cell b").all_text_contents()]
@@ -487,8 +624,12 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     page.locator("#smear-live details.field summary").first.click()
     page.locator("#smear-live details.field").first.locator("rect.uninfected").first.click()
     expect(page.locator("#smear-live #progress")).to_contain_text("2 confirmed, 1 rejected")
+    page.keyboard.press("n")
+    expect(page.locator("#smear-live .cell.current")).to_be_focused()
+    expect(page.locator("#smear-live .cell.current .decision")).to_have_text("")
     page.locator("#smear-live .complete").first.check()
-    after = headline.inner_text()
+    after, understood = headline.inner_text(), meaning.inner_text()
+    per_ul = page.locator("#smear-live #per-ul").inner_text()
     assert after != before
     decisions = tmp_path / "decisions.json"
     saved(page, lambda: page.keyboard.press("s")).save_as(decisions)
@@ -500,7 +641,10 @@ def test_a_smear_is_counted_and_its_cells_decided_on_by_keyboard(page, tmp_path,
     monkeypatch.chdir(tmp_path)
     asked = ["smear", str(FIELDS), "--output", "out", "--threads", "1", "--decisions", str(decisions)]
     assert giemsa.cli.main(asked) == 0
-    assert after in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert after in said
+    assert understood in said
+    assert per_ul in said
     assert len(json.loads(decisions.read_text())["complete_fields"]) == 1
 
 
@@ -612,12 +756,12 @@ def test_everybody_can_use_it(page, tmp_path):
     assert violations(page) == []
     page.keyboard.press("Escape")
     page.click("#view-table")
-    expect(page.locator("#table .ag-row").first).to_be_visible()
+    expect(page.locator("#table tbody tr").first).to_be_visible()
     assert violations(page) == []
     assert fits(page)
     page.click("nav >> text=Model")
     expect(page.locator("body")).to_have_attribute("data-model", "ready")
-    expect(page.locator("#roc .main-svg").first).to_be_attached()
+    expect(page.locator("#roc svg.chart")).to_be_attached()
     assert violations(page) == []
     assert fits(page)
     page.click("nav >> text=Review")
@@ -632,6 +776,20 @@ def test_everybody_can_use_it(page, tmp_path):
     assert violations(page) == []
     assert fits(page)
     shot(page, f"web-smear-{page.viewport_size['width']}")
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 740}}], indirect=True)
+def test_on_a_phone_what_matters_is_in_view(page):
+    judge_files(page, sorted(EXAMPLES.glob("*.png"))[:4], 4)
+    expect(page.locator("#grid .cell .word").first).to_be_in_viewport()
+    page.locator(".cell button").first.click()
+    expect(page.locator("#look .shown")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Escape")
+    page.click("nav >> text=Review")
+    expect(page.locator("body")).to_have_attribute("data-review", "ready")
+    for answer in ("parasitized", "not_a_cell"):
+        expect(page.locator(f'[data-answer="{answer}"]')).to_be_in_viewport(ratio=1)
+    page.on("dialog", lambda dialog: dialog.accept())  # the verdicts may go
 
 
 def test_it_is_used_by_keyboard_alone(page):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from giemsa.web.database import Review
-from giemsa.web.reviews import compare_readers
+from giemsa.web.readers import compare_readers
 
 
 @pytest.fixture
@@ -114,3 +114,18 @@ def test_patients_are_the_unit_where_names_tell_them():
     assert compare_readers(official)[0]["kind"] == "patients"
     assert compare_readers(official)[0]["units"] == 3
     assert compare_readers([*official, review(99, "other.png")])[0]["kind"] == "pictures"
+
+
+def test_names_without_number_cost_little():
+    """Pairs are as many as the square of the reviewers."""
+    current = [
+        Review(f"key-{i:05d}", f"R{i}", "a.png", f"{i % 7:064d}", "b" * 64, "parasitized", 0.9, "parasitized")
+        for i in range(5_000)
+    ]
+    busy = [
+        Review(f"busy-{i:05d}", "Busy", "a.png", f"{i:064d}", "b" * 64, "parasitized", 0.9, "uninfected")
+        for i in range(20)
+    ]
+    compared = compare_readers([*current, *busy])
+    assert len(compared) < 300
+    assert "Busy" in {one["first"] for one in compared}  # who answered most is not left out

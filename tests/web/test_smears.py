@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import giemsa
-from giemsa.smear.output import summary_as_json
 from giemsa.smear.reading import SmearReader
 from giemsa.smear.report import render_report
+from giemsa.smear.store import summary_as_json
 
 FIELDS = sorted((Path(__file__).parents[2] / "examples" / "fields").glob("*.jpg"))
 PATH = "/api/v1/smears"

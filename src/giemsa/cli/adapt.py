@@ -1,17 +1,15 @@
-"""`giemsa adapt`: train a model on with a laboratory's own reviewed cells."""
+"""`giemsa adapt`: go on training a model, on a laboratory's own reviewed cells."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.cli import INTERRUPTED
+from giemsa.cli._options import add_json, add_positive_class, add_set, add_training
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "adapt a model to a laboratory's own reviewed cells"
 EPILOG = """examples:
   giemsa adapt fields/ --data cells --reviewed reviewed.csv --output runs/ours
   giemsa adapt reviewed_cells.csv --from runs/first --output runs/ours
@@ -22,7 +20,7 @@ with an annotations.json that boxes every red cell.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("cells", nargs="+", type=Path, metavar="REVIEWED", help="the laboratory's reviewed cells")
     parser.add_argument(
         "--from", dest="start", default="default", metavar="RUN", help="the run to adapt (default: the embedded model)"
@@ -31,43 +29,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="DIR", help="official cells, mixed in so that nothing is forgotten"
     )
     parser.add_argument("--reviewed", type=Path, metavar="CSV", help="their second reading: file,official,reviewed")
-    parser.add_argument("--donors", type=Path, metavar="FILE", help="their patients without malaria, a name a line")
-    parser.add_argument("--positive-class", metavar="NAME", help="the laboratory's class that means parasitized")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe")
+    parser.add_argument("--donors", type=Path, metavar="FILE", help="their people without malaria, one name per line")
+    add_positive_class(parser)
+    add_set(parser)
     parser.add_argument(
         "--false-alarms",
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="the threshold calls at most this share of the laboratory's uninfected cells parasitized (default: 0.01)",
+        help="largest share of the laboratory's uninfected cells called parasitized (default: 0.01)",
     )
     parser.add_argument("--no-curve", action="store_true", help="do not measure how many reviewed parasites it takes")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="the adapted run's folder")
-    parser.add_argument("--resume", action="store_true", help="go on with what an interruption has left")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded cells are kept")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--json", action="store_true", help="print adaptation.json instead of tables")
+    add_training(parser)
+    add_json(parser, "adaptation.json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Adapt."""
-    try:
-        return _adapt(args)
-    except KeyboardInterrupt:
-        from giemsa.lab.adapting.adaptation import working_folder
+    from giemsa.cli._console import interruptible
 
-        print(
-            f"giemsa: interrupted: the trainings that are complete are kept in {working_folder(args.output)}; go on "
-            "with the same command and --resume",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    with interruptible(lambda: _what_is_left(args.output)):
+        return _adapt(args)
+
+
+def _what_is_left(output: Path) -> str:
+    from giemsa.lab.adapting.adaptation import working_folder
+
+    return (
+        f"the trainings that are complete are kept in {working_folder(output)}; continue with the same command and "
+        "--resume"
+    )
 
 
 def _adapt(args: argparse.Namespace) -> int:
-    import json
     import time
 
+    from giemsa.cli._console import inform, note, print_json, warn
     from giemsa.errors import RunError, UsageError
 
     if not 0 < args.false_alarms < 0.5:
@@ -95,18 +93,15 @@ def _adapt(args: argparse.Namespace) -> int:
     start = open_start(args.start)
     recipe = adapted_recipe(start.recipe, parse_overrides(args.set))
     laboratory = read_laboratory(args.cells, recipe.input_size_px, positive_class=args.positive_class, cache=args.cache)
-    for note in laboratory.notes:
-        print(f"giemsa: note: {note}", file=sys.stderr)
+    for sentence in laboratory.notes:
+        note(sentence)
     check_enough(laboratory)
     rehearsal = None
     if args.data is not None:
         data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors)
         rehearsal = choose_rehearsal(data, open_cache(data.index, recipe.input_size_px, directory=args.cache), start)
     else:
-        print(
-            "giemsa: warning: without --data nothing keeps the model from forgetting, and that cannot be measured",
-            file=sys.stderr,
-        )
+        warn("without --data nothing keeps the model from forgetting, and that cannot be measured")
     result = adapt(
         laboratory,
         start,
@@ -118,7 +113,7 @@ def _adapt(args: argparse.Namespace) -> int:
         resume=args.resume,
         command=args.command_line,
         threads=args.threads,
-        report=lambda sentence: print(sentence, file=sys.stderr),
+        report=inform,
     )
     folder = result.run.folder
     content = write_report(
@@ -149,7 +144,7 @@ def _adapt(args: argparse.Namespace) -> int:
     )
     finish(args.output)
     if args.json:
-        print(json.dumps(content, indent=2, allow_nan=False))
+        print_json(content)
     else:
         print(to_markdown(content))
         print(f"{args.output / 'model.onnx'}: {agreement}")

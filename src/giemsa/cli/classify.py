@@ -1,4 +1,4 @@
-"""`giemsa classify`: say of cells whether they are parasitized."""
+"""`giemsa classify`: classify cells as parasitized or uninfected."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from giemsa.cli import INTERRUPTED
+from giemsa.cli._options import add_force, add_json, add_model, add_resume, add_threads
 from giemsa.errors import OutputError, UsageError
+from giemsa.words import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from giemsa.classifier import Classifier
     from giemsa.pictures import ContactSheet
     from giemsa.sources import Source
+    from giemsa.stamps import Stamp
     from giemsa.tables import RunRecord, Summary, Table
     from giemsa.verdicts import Verdict
 
     Pairs: TypeAlias = list[tuple[Source, Verdict]]
 
-HELP = "say of cells whether they are parasitized"
 EPILOG = """examples:
   giemsa classify cells/
   giemsa classify cells.zip --output verdicts.csv --sheet sheet.png
@@ -37,7 +38,7 @@ _COUNT_AT_MOST = 200_000  # pictures counted ahead for a progress bar; more than
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Declare the arguments."""
     parser.add_argument(
         "paths",
         nargs="+",
@@ -46,20 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="write the verdicts to a .csv, .jsonl or .parquet")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
-    again.add_argument("--force", action="store_true", help="replace files that are there already")
+    add_resume(again)
+    add_force(again)
     parser.add_argument("--sheet", metavar="FILE.png", help="draw a contact sheet of the cells and their verdicts")
-    parser.add_argument("--model", metavar="MODEL", help="an ONNX or .tflite file, or a run (default: embedded)")
-    parser.add_argument("--threads", type=int, metavar="N", help="worker threads (default: one for each core)")
-    parser.add_argument("--json", action="store_true", help="print JSON lines instead of text")
+    add_model(parser, kinds="an ONNX or .tflite file, or a run folder")
+    add_threads(parser)
+    add_json(parser, "JSON lines")
 
 
 def run(args: argparse.Namespace) -> int:
     """Classify."""
     _check_outputs(args)
+    from giemsa.cli._console import interruptible, note, progress
     from giemsa.sources import open_sources
 
-    sources = open_sources(args.paths, note=_note)
+    sources = open_sources(args.paths, note=note)
     import cv2
 
     from giemsa.classifier import FIELD_PX, Classifier
@@ -71,28 +73,26 @@ def run(args: argparse.Namespace) -> int:
     record = classifier.record(command=args.command_line)
     summary = Summary()
     sheet = _sheet(args)
-    with ExitStack() as stack:
-        stack.enter_context(_terminated_like_interrupted())
+    table: Table | None = None
+    with interruptible(lambda: _what_is_complete(args, table)), ExitStack() as stack:
+        stack.enter_context(_quiet_libraries(debug=args.debug))
         table = _open_table(args, record, stack)
-        advance = _progress(args, stack)
-        try:
-            for pairs in _verdicts(args, classifier, sources, table):
-                summary.add(verdict for _, verdict in pairs)
-                if sheet is not None:
-                    sheet.add(pairs)
-                advance(len(pairs))
-            if table is not None:
-                table.finish(summary)
-        except KeyboardInterrupt:
-            _say_interrupted(args, table)
-            return INTERRUPTED
+        show = stack.enter_context(progress(wanted=bool(args.output) or not sys.stdout.isatty()))
+        total = _count(args.paths) if show.active else None
+        for pairs in _verdicts(args, classifier, sources, table):
+            summary.add(verdict for _, verdict in pairs)
+            if sheet is not None:
+                sheet.add(pairs)
+            show.advance("classify", len(pairs), total)
+        if table is not None:
+            table.finish(summary)
     if sheet is not None:
         from giemsa.pictures import write_png
 
         write_png(args.sheet, sheet.draw([summary.sentence(), record.sentence()]))
     if classifier.fields_seen:
         many = "1 picture is" if classifier.fields_seen == 1 else f"{classifier.fields_seen:,} pictures are"
-        _note(
+        note(
             f"{many} too large for one cell, {FIELD_PX} px or more on the shorter side: the verdicts there mean "
             "nothing; `giemsa smear` reads photographs of whole fields"
         )
@@ -102,10 +102,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse wrong use before anything is opened."""
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads is {args.threads}; expected 1 or more")
     if args.resume and not args.output:
-        raise UsageError("--resume needs --output, the table to go on with")
+        raise UsageError("--resume needs --output, the table to continue")
     if args.output:
         from giemsa.tables import check_table
 
@@ -121,26 +119,50 @@ def _check_outputs(args: argparse.Namespace) -> None:
 def _verdicts(
     args: argparse.Namespace, classifier: Classifier, sources: Iterator[Source], table: Table | None
 ) -> Iterator[Pairs]:
-    """Give pictures and verdicts, first those that the table has already, and put new ones where they belong."""
+    """Pictures with their verdicts, first those that the table has already; new ones are written."""
     if table is None:
         write = _printer(as_json=args.json)
     else:
         yield from _existing(table, sources, args.output)
-        write = table.write
+        write = _writer(table)
     waiting: deque[Source] = deque()
 
     def remembered() -> Iterator[Source]:
-        for source in sources:
+        for source in sources if table is None else map(_stamped, sources):
             waiting.append(source)
             yield source
 
     for verdicts in classifier.classify_batches(remembered()):
-        write(verdicts)
-        yield [(waiting.popleft(), verdict) for verdict in verdicts]
+        pairs = [(waiting.popleft(), verdict) for verdict in verdicts]
+        write(pairs)
+        yield pairs
+
+
+def _stamped(source: Source) -> Source:
+    """Source that keeps size, time and digest of what is read, for `--resume`."""
+    from giemsa.sources import Source
+    from giemsa.stamps import Stamped
+
+    return Source(source.name, Stamped(source.read, source.path), source.path)
+
+
+def _stamp(source: Source) -> Stamp | None:
+    return getattr(source.read, "stamp", None)
+
+
+def _writer(table: Table) -> Callable[[Pairs], None]:
+    def write(pairs: Pairs) -> None:
+        table.write([verdict for _, verdict in pairs], [_stamp(source) for source, _ in pairs])
+
+    return write
 
 
 def _existing(table: Table, sources: Iterator[Source], output: str) -> Iterator[Pairs]:
-    for verdict in table.existing():
+    """What the table has, having made sure that it is of the same pictures, in name and content."""
+    from giemsa.stamps import Stamped
+
+    changed: list[str] = []
+    for verdict, stamp in zip(table.existing(), table.stamps(), strict=False):
         source = next(sources, None)
         if source is None or source.name != verdict.image:
             there = "there are no more pictures" if source is None else f"the picture there is {source.name}"
@@ -148,17 +170,27 @@ def _existing(table: Table, sources: Iterator[Source], output: str) -> Iterator[
                 f"cannot resume {output}: row {table.rows:,} is of {verdict.image} and {there}; "
                 "give the same pictures in the same order, or start anew with --force"
             )
+        if stamp is not None and (difference := Stamped(source.read, source.path).difference(stamp)):
+            changed.append(f"{source.name} ({difference})")
         yield [(source, verdict)]
+    if changed:
+        named = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        raise OutputError(
+            f"cannot resume {output}: {counted(len(changed), 'picture')} changed since the verdicts there: {named}; "
+            "start anew with --force"
+        )
 
 
-def _printer(*, as_json: bool) -> Callable[[Sequence[Verdict]], None]:
+def _printer(*, as_json: bool) -> Callable[[Pairs], None]:
+    from giemsa.cli._console import in_colour
     from giemsa.tables import TEXT_HEADER, rows_as_json_lines, rows_as_text
 
-    colour = _in_colour()
+    colour = in_colour()
     if not as_json:
         print(TEXT_HEADER, end="")
 
-    def write(verdicts: Sequence[Verdict]) -> None:
+    def write(pairs: Pairs) -> None:
+        verdicts = [verdict for _, verdict in pairs]
         print(rows_as_json_lines(verdicts) if as_json else rows_as_text(verdicts, colour=colour), end="", flush=True)
 
     return write
@@ -180,34 +212,8 @@ def _sheet(args: argparse.Namespace) -> ContactSheet | None:
     return ContactSheet()
 
 
-def _progress(args: argparse.Namespace, stack: ExitStack) -> Callable[[int], None]:
-    """Show progress on standard error where that is a terminal and the verdicts go elsewhere."""
-    if not sys.stderr.isatty() or (not args.output and sys.stdout.isatty()):
-        return lambda _count: None
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = stack.enter_context(
-        Progress(
-            TextColumn("classify"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-    )
-    task = bar.add_task("classify", total=_count(args.paths), rate="")
-
-    def advance(count: int) -> None:
-        speed = bar.tasks[0].speed
-        bar.update(task, advance=count, rate=f"{speed:,.0f}/s" if speed else "")
-
-    return advance
-
-
 def _count(paths: Sequence[str]) -> int | None:
-    """Count pictures for the bar; None where that would take long, or a list can be read only once."""
+    """Number of pictures; None where counting would take long, or a list can be read only once."""
     from itertools import islice
 
     from giemsa.sources import open_sources
@@ -219,7 +225,7 @@ def _count(paths: Sequence[str]) -> int | None:
 
 
 def _report(args: argparse.Namespace, summary: Summary, record: RunRecord) -> None:
-    """Sum up: after the verdicts, or on standard error where they went to a file."""
+    """Print the summary: after the verdicts, or on standard error where they went to a file."""
     written = [path for path in (args.output, args.sheet) if path]
     if args.json:
         import json
@@ -236,34 +242,38 @@ def _report(args: argparse.Namespace, summary: Summary, record: RunRecord) -> No
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send before they kill, end the command as Ctrl-C does."""
-    import signal
+def _quiet_libraries(*, debug: bool) -> Iterator[None]:
+    """Keep what libpng and libtiff print of damaged pictures off standard error: it becomes their reason, in our words.
 
+    They print to the descriptor, past Python; Python's own stream goes on to where it went.
+    """
     try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not in the main thread
+        prints = not debug and sys.stderr.fileno() == 2
+    except (OSError, ValueError):  # somebody's stand-in
+        prints = False
+    if not prints:
         yield
         return
+    before = sys.stderr
+    before.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=before.encoding, errors="backslashreplace", closefd=False)
+    os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.stderr.flush()
+        sys.stderr = before
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
-def _say_interrupted(args: argparse.Namespace, table: Table | None) -> None:
+def _what_is_complete(args: argparse.Namespace, table: Table | None) -> str:
     if table is None:
-        said = "the verdicts above are complete"
-    elif args.output.lower().endswith(".parquet"):
-        said = "nothing was written, since Parquet is only complete at the end; .csv and .jsonl can be resumed"
-    else:
-        said = f"{table.rows:,} rows are complete in {args.output}; go on with --resume"
-    print(f"giemsa: interrupted: {said}", file=sys.stderr)
-
-
-def _note(sentence: str) -> None:
-    print(f"giemsa: {sentence}", file=sys.stderr)
-
-
-def _in_colour() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        return "the verdicts above are complete"
+    if args.output.lower().endswith(".parquet"):
+        return "nothing was written, since Parquet is only complete at the end; .csv and .jsonl can be resumed"
+    if table.place.suffix == ".part":
+        return f"{table.rows:,} rows are complete in {table.place}, {args.output} is as it was; continue with --resume"
+    return f"{table.rows:,} rows are complete in {args.output}; continue with --resume"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from giemsa.cli.evaluate import add_choice_of_cells
+from giemsa.cli._options import add_data, add_force, add_json, add_part, add_threads
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from giemsa.lab.comparing.comparison import Comparison
-    from giemsa.lab.comparing.entries import Contender
+    from giemsa.lab.comparing.entries import Entry
     from giemsa.lab.comparing.pages import Sheet
 
-HELP = "compare runs on the same cells and patients"
 EPILOG = """examples:
   giemsa compare runs/first runs/second --output comparison
   giemsa compare runs/first default --data cells --split split.json --output comparison
@@ -25,29 +23,29 @@ A RUN is a run folder or a cross-validation with an evaluation in it, or an eval
 ONNX files and `default` (the embedded model) are evaluated here, all on the same cells.
 """
 
-_WIDTH = 150  # columns of the tables where there is no terminal
+_WIDTH: Final = 150  # columns of the tables where there is no terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="what to compare; the first one is the yardstick")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="labelled cells to evaluate all of them on, here")
-    add_choice_of_cells(parser)
+    """Declare the arguments."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="what to compare; the first is the reference")
+    add_data(parser, required=False)
+    add_part(parser)
     parser.add_argument("--no-speed", action="store_true", help="do not measure cells per second")
     parser.add_argument("--output", type=Path, metavar="OUT", help="folder for HTML, Markdown, JSON and figures")
-    parser.add_argument("--force", action="store_true", help="replace a comparison that is there already")
-    parser.add_argument("--threads", type=int, metavar="N", help="worker threads (default: one for each core)")
-    parser.add_argument("--json", action="store_true", help="print compare.json instead of tables")
+    add_force(parser)
+    add_threads(parser)
+    add_json(parser, "compare.json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare."""
-    import json
     from datetime import datetime, timezone
 
+    from giemsa.cli._console import print_json, warn
     from giemsa.errors import UsageError
     from giemsa.lab.comparing.comparison import compare, costs_of, describe
-    from giemsa.lab.comparing.entries import describe_machine, measure_speed, open_contenders
+    from giemsa.lab.comparing.entries import describe_machine, measure_speed, open_entries
     from giemsa.lab.comparing.pages import FILES, sheets_of, write_pages
     from giemsa.lab.evaluation.reports import versions
     from giemsa.lab.folders import check_folder, replace_folder
@@ -58,15 +56,15 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} needs --data DIR: evaluations have their labels already")
     if args.output is not None:
         check_folder(args.output, FILES, "a comparison", force=args.force)
-    contenders = open_contenders(args.runs, evaluated=args.data is None)
+    entries = open_entries(args.runs, evaluated=args.data is None)
     if args.data is not None:
-        contenders = _evaluate(args, contenders)
-    comparison = compare(contenders)
+        entries = _evaluate(args, entries)
+    comparison = compare(entries)
     speeds = [
-        None if args.no_speed or contender.model is None else measure_speed(contender.model, threads=args.threads)
-        for contender in contenders
+        None if args.no_speed or entry.model is None else measure_speed(entry.model, threads=args.threads)
+        for entry in entries
     ]
-    costs = [costs_of(contender, speed) for contender, speed in zip(contenders, speeds, strict=True)]
+    costs = [costs_of(entry, speed) for entry, speed in zip(entries, speeds, strict=True)]
     content: dict[str, Any] = {
         **describe(comparison, costs),
         "disclaimer": DISCLAIMER,
@@ -80,46 +78,42 @@ def run(args: argparse.Namespace) -> int:
         with replace_folder(args.output) as folder:
             write_pages(folder, comparison, content, sheets)
     for sentence in comparison.warnings:
-        print(f"giemsa: warning: {sentence}", file=sys.stderr)
+        warn(sentence)
     if args.json:
-        print(json.dumps(content, indent=2, allow_nan=False))
+        print_json(content)
     else:
         _print(comparison, sheets, args.output)
     return 0
 
 
-def _evaluate(args: argparse.Namespace, contenders: Sequence[Contender]) -> list[Contender]:
-    """Evaluate every contender on the same cells."""
+def _evaluate(args: argparse.Namespace, entries: Sequence[Entry]) -> list[Entry]:
+    """Evaluate every entry on the same cells."""
     from dataclasses import replace
 
     from giemsa.classifier import Classifier
-    from giemsa.data.index import read_index
-    from giemsa.data.labels import read_label_sets
-    from giemsa.data.splits import read_split
+    from giemsa.cli._options import chosen_split, indexed_cells
     from giemsa.lab.evaluation.held_out import check_held_out, choose_part
     from giemsa.lab.evaluation.reports import predict
 
-    index = read_index(args.data, positive_class=args.positive_class)
-    labels = read_label_sets(index, reviewed=args.reviewed, donors=args.donors)
-    split = read_split(args.split) if args.split is not None else None
-    part = choose_part(index, split, part=args.part, fold=args.fold)
+    index, labels = indexed_cells(args)
+    part = choose_part(index, chosen_split(args), part=args.part, fold=args.fold)
     cells = [index.cells[row] for row in part.rows]
     chosen = index.take(part.rows) if len(part.rows) < len(index) else index
-    classifiers = [Classifier(contender.model, threads=args.threads) for contender in contenders]
+    classifiers = [Classifier(entry.model, threads=args.threads) for entry in entries]
     remarks = [
         check_held_out(classifier.model, cells, allow=args.allow_training_patients) for classifier in classifiers
     ]
     found = []
-    for contender, classifier, said in zip(contenders, classifiers, remarks, strict=True):
+    for entry, classifier, said in zip(entries, classifiers, remarks, strict=True):
         predictions = predict(classifier, chosen, labels.take(part.rows), unreadable=part.unreadable)
         found.append(
             replace(
-                contender,
+                entry,
                 predictions=predictions,
                 threshold=classifier.model.card.threshold,
                 data_digest=index.digest,
                 split=part.name or "all cells",
-                warnings=(*contender.warnings, *(f"{contender.name}: {sentence}" for sentence in said)),
+                warnings=(*entry.warnings, *(f"{entry.name}: {sentence}" for sentence in said)),
             )
         )
     return found
@@ -127,13 +121,13 @@ def _evaluate(args: argparse.Namespace, contenders: Sequence[Contender]) -> list
 
 def _print(comparison: Comparison, sheets: Sequence[Sheet], output: Path | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from giemsa.cli._console import table_console
     from giemsa.lab.comparing.pages import FILES
     from giemsa.verdicts import DISCLAIMER
 
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)
+    console = table_console(width=_WIDTH)
     for sheet in sheets:
         table = Table(box=box.SIMPLE_HEAD, title=sheet.title, title_style="bold", title_justify="left")
         table.add_column(sheet.columns[0])
@@ -153,7 +147,7 @@ def _print(comparison: Comparison, sheets: Sequence[Sheet], output: Path | None)
 
 def _units(comparison: Comparison) -> str:
     """How many units the intervals of each set of labels rest on."""
-    numbers = {entry.name: entry.units for entry in comparison.sets}
+    numbers = {label_set.name: label_set.units for label_set in comparison.sets}
     if len(set(numbers.values())) == 1:
         return f"{comparison.sets[0].units:,} {comparison.unit}"
     return f"{comparison.unit} ({', '.join(f'{name} {number:,}' for name, number in numbers.items())})"

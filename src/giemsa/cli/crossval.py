@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.cli.train import (
-    add_data_arguments,
-    add_recipe_arguments,
-    add_training_arguments,
-    read_recipe,
-    say_interrupted,
-)
+from giemsa.cli._options import add_data, add_json, add_recipe, add_training, chosen_recipe, labelled_data
 
 if TYPE_CHECKING:
     import argparse
 
     from giemsa.data.splits import SplitBy
 
-NAME = "crossval"
-HELP = "cross-validate a recipe, patients grouped"
 EPILOG = """examples:
   giemsa crossval default --data cells --folds 5 --output runs/cv
   giemsa crossval default --data cells --reviewed reviewed.csv --fold 0 --fold 1 --output runs/cv --resume
@@ -28,46 +21,50 @@ EPILOG = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_recipe_arguments(parser)
-    add_data_arguments(parser)
-    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds; without it one is made")
+    """Declare the arguments."""
+    add_recipe(parser)
+    add_data(parser)
+    parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds (default: one is made)")
     parser.add_argument(
         "--by",
         choices=("patient", "field", "laboratory"),
-        help="what is held back as a whole (default: patient); laboratory leaves each out once",
+        metavar="WHAT",
+        help="hold back each patient, field or laboratory as a whole (default: patient)",
     )
     parser.add_argument(
-        "--folds",
-        type=int,
-        metavar="K",
-        help="number of folds to make (default: 5; of laboratories, as many as there are)",
+        "--folds", type=int, metavar="K", help="number of folds to make (default: 5, or one for each laboratory)"
     )
-    parser.add_argument("--fold", type=int, action="append", metavar="K", help="train this fold only; may be repeated")
+    parser.add_argument(
+        "--fold", type=int, action="append", metavar="K", help="the fold to hold back; repeatable (default: each)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the folds' runs")
-    add_training_arguments(parser)
+    add_training(parser)
+    add_json(parser, "the figures of the folds as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train once a fold, pool, and report."""
-    try:
+    """Train once for each fold, pool the predictions and report."""
+    from giemsa.cli._console import interruptible
+    from giemsa.cli.train import interrupted_training
+
+    with interruptible(interrupted_training(args.output)):
         return _cross_validate(args)
-    except KeyboardInterrupt:
-        return say_interrupted(args.output)
 
 
 def _cross_validate(args: argparse.Namespace) -> int:
-    recipe = read_recipe(args)
+    import json
+
+    recipe = chosen_recipe(args)
+    from giemsa.cli._console import inform, print_json
     from giemsa.data.cache import open_cache
     from giemsa.data.splits import make_split, read_split
-    from giemsa.errors import DataError, UsageError
+    from giemsa.errors import DataError, GiemsaWarning, UsageError
     from giemsa.lab.training.crossval import cross_validate, write_figures
-    from giemsa.lab.training.datasets import read_labelled
 
-    data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
-    print(data.describe(), file=sys.stderr)
     if args.split is not None and args.by is not None:
         raise UsageError(f"--by {args.by} and --split FILE were both given: the split says what is held back")
+    data = labelled_data(args)
+    inform(data.describe())
     if args.split is not None:
         split = read_split(args.split)
         if not split.n_folds:
@@ -79,7 +76,11 @@ def _cross_validate(args: argparse.Namespace) -> int:
         folds = args.folds
         if folds is None:
             folds = max(2, len(data.index.laboratories)) if by == "laboratory" else 5
-        split = make_split(data.index, data.labels, by=by, folds=folds, seed=recipe.training.seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", GiemsaWarning)
+            split = make_split(data.index, data.labels, by=by, folds=folds, seed=recipe.training.seed)
+        for warning in caught:
+            print(f"giemsa: warning: {warning.message}", file=sys.stderr)
     pixels = open_cache(data.index, recipe.input_size_px, directory=args.cache)
     result = cross_validate(
         recipe,
@@ -93,7 +94,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
         command=args.command_line,
         threads=args.threads,
         progress=sys.stderr.isatty(),
-        report=lambda sentence: print(sentence, file=sys.stderr),
+        report=inform,
     )
     if result is not None:
         table = write_figures(
@@ -106,5 +107,10 @@ def _cross_validate(args: argparse.Namespace) -> int:
             command=args.command_line,
             force=args.resume,
         )
-        print(table)
+        if args.json:
+            print_json(json.loads((args.output / "folds.json").read_text(encoding="utf-8")))
+        else:
+            print(table)
+    elif args.json:
+        print_json({"folds": None})
     return 0

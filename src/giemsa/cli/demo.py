@@ -1,13 +1,12 @@
-"""`giemsa demo`: classify two dozen cells, to see that everything works."""
+"""`giemsa demo`: classify two dozen cells to check that everything works."""
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from giemsa.cli._options import add_force, add_model
 from giemsa.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from giemsa.sources import Source
     from giemsa.verdicts import Verdict
 
-HELP = "classify two dozen cells, to see that everything works"
 EPILOG = """The cells are those given by --cells; else real ones, fetched from the official archive (some 4 MB)
 or from the cache of an earlier run; else, where there is no network, drawn ones.
 
@@ -33,21 +31,19 @@ For research and education: no diagnosis without a qualified professional.
 _WHOSE: Final = {
     "given": "The cells are yours",
     "real": "The cells are real, of the Malaria Cell Images of the U.S. National Library of Medicine",
-    "drawn": "The cells are drawn by a program and not real, since real ones could not be had",
+    "drawn": "The cells are drawn by a program, not real, because real ones could not be had",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("--cells", metavar="PATH", help="your own cells: a file, a folder, a pattern or a zip archive")
     parser.add_argument(
-        "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="the folder to write to (demo-output)"
+        "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="output folder (default: demo-output)"
     )
-    parser.add_argument("--force", action="store_true", help="replace files that are there already")
-    parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
-    parser.add_argument(
-        "--archive", metavar="URL", help="where the archive of real cells is, if not where it always was"
-    )
+    add_force(parser)
+    add_model(parser)
+    parser.add_argument("--archive", metavar="URL", help="another place of the archive of real cells")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,30 +100,30 @@ class Agreement:
             self._right += known.label == verdict.verdict
 
     def sentences(self) -> list[str]:
-        """Say it, in none to two sentences."""
+        """What was counted, in none to two sentences."""
         if not self._known:
             return []
         said = [f"{self._right} of {self._told} verdicts agree with what the cells are."]
         if self._open:
-            said.append(f"{self._open} more are disputed: readers disagree, and nobody knows who is right.")
+            said.append(f"{self._open} more are disputed: readers disagree about them.")
         return said
 
 
 def _seen(classifier: Classifier, known: Mapping[str, Known]) -> list[str]:
-    """Say that a model is shown what it was trained on, where it is: that proves nothing about it."""
+    """Remark that the model was trained on these patients, where it was: its verdicts prove nothing then."""
     patients = {one.patient for one in known.values() if one.patient is not None}
     trained_on = set(classifier.model.card.training_patients)
     if not patients or (trained_on and not patients & trained_on):
         return []
     if not trained_on:
-        said = "Whether the model was trained on these patients is not known"
+        said = "It is not known whether the model was trained on these patients"
     else:
         said = f"The model was trained on {len(patients & trained_on)} of these {len(patients)} patients"
     return [f"{said}: this shows that it runs, not how good it is."]
 
 
 def _outputs(folder: Path, *, force: bool) -> tuple[Path, Path]:
-    """Make the folder, and refuse what cannot be written there before any work is done for it."""
+    """Paths of the table and the sheet; what cannot be written there is refused before any work is done for it."""
     from giemsa.files import check_output
 
     try:
@@ -140,28 +136,23 @@ def _outputs(folder: Path, *, force: bool) -> tuple[Path, Path]:
 
 
 def _choose(args: argparse.Namespace) -> Choice:
-    """Choose the cells; say that something is fetched before it is, and show how far it is on a terminal."""
+    """Chosen cells; that something is fetched is said before it is."""
+    from giemsa.cli._console import inform, progress
     from giemsa.demo import ARCHIVE_URL, choose_cells
 
     archive = args.archive or ARCHIVE_URL
-    counting = False
+    with progress() as bars:
 
-    def show(done: int, missing: int) -> None:
-        nonlocal counting
-        if done == 0:
-            print(f"Fetching {missing} real cells (some 4 MB) from {archive}", file=sys.stderr, flush=True)
-        if sys.stderr.isatty():
-            counting = True
-            print(f"\r{done} of {missing}", end="", file=sys.stderr, flush=True)
+        def show(done: int, missing: int) -> None:
+            if done == 0:
+                inform(f"Fetching {missing} real cells (some 4 MB) from {archive}")
+            bars("fetching cells", done, missing)
 
-    choice = choose_cells(args.cells, archive=archive, progress=show)
-    if counting:
-        print(file=sys.stderr)
-    return choice
+        return choose_cells(args.cells, archive=archive, progress=show)
 
 
 def _verdicts(classifier: Classifier, choice: Choice) -> Iterator[list[tuple[Source, Verdict]]]:
-    """Give pictures with their verdicts, batch by batch."""
+    """Pictures with their verdicts, batch by batch."""
     from collections import deque
 
     waiting: deque[Source] = deque()
@@ -183,13 +174,13 @@ def _print_header(known: Mapping[str, Known]) -> None:
 
 def _print_rows(verdicts: list[Verdict], known: Mapping[str, Known]) -> None:
     """Print verdicts as `giemsa classify` does, with what is known of the cells before their names."""
+    from giemsa.cli._console import in_colour
     from giemsa.tables import rows_as_text
 
     if known:
         width = _width(known)
         verdicts = [replace(v, image=f"{known[v.image].words:<{width}}{v.image}") for v in verdicts]
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(rows_as_text(verdicts, colour=colour), end="", flush=True)
+    print(rows_as_text(verdicts, colour=in_colour()), end="", flush=True)
 
 
 def _width(known: Mapping[str, Known]) -> int:

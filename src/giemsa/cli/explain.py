@@ -1,12 +1,11 @@
-"""`giemsa explain`: show where a model sees what it says."""
+"""`giemsa explain`: show where in a cell a model finds its evidence."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from giemsa.cli import INTERRUPTED
+from giemsa.cli._options import add_force, add_json, add_model, at_least
 
 if TYPE_CHECKING:
     import argparse
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from giemsa.model import Model
     from giemsa.sources import Source
 
-HELP = "show where a model sees what it says"
-EPILOG = """Each picture is drawn beside its map: orange speaks for parasitized, blue for uninfected, in logits,
+EPILOG = """Each picture is drawn beside its map: orange is evidence for parasitized, blue for uninfected, in logits,
 on one scale for all. The map is the model's own evidence where it has one, else Grad-CAM,
 which needs the run's folder. explanations.csv lists what was drawn.
 
@@ -36,18 +34,23 @@ _BATCH = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Declare the arguments."""
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="pictures, folders, patterns, zip archives, - (a list)"
     )
-    parser.add_argument("--model", metavar="MODEL", help="a run folder or an ONNX file (default: the embedded model)")
-    parser.add_argument("--layer", metavar="NAME", help="Grad-CAM at this layer (giemsa recipes NAME lists them)")
+    add_model(parser)
+    parser.add_argument("--layer", metavar="NAME", help="Grad-CAM at this layer (`giemsa recipes NAME`)")
     parser.add_argument(
-        "--scale", type=float, default=20.0, metavar="LOGITS", help="where colours end (default: %(default)g)"
+        "--scale",
+        type=float,
+        default=20.0,
+        metavar="LOGITS",
+        help="evidence at which colours end (default: %(default)g)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="explain the first N pictures only")
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="explain the first N pictures only")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the drawings")
-    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    add_force(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,23 +58,31 @@ def run(args: argparse.Namespace) -> int:
     from giemsa.errors import OutputError, UsageError
 
     if not args.scale > 0:
-        raise UsageError(f"--scale {args.scale:g} is impossible: give a number of logits above 0")
-    if args.limit is not None and args.limit < 1:
-        raise UsageError(f"--limit {args.limit} is impossible: give 1 or more")
+        raise UsageError(f"--scale is {args.scale:g}; expected a number of logits above 0")
     if args.output.exists() and (not args.output.is_dir() or (any(args.output.iterdir()) and not args.force)):
         raise OutputError(f"the output {args.output} exists and is not an empty folder: name another one, or --force")
     from itertools import islice
 
+    from giemsa.cli._console import interruptible, note, print_json
     from giemsa.lab.explaining.explainer import choose_explainer
     from giemsa.sources import open_sources
 
     model, explainer = choose_explainer(args.model, layer=args.layer)
-    sources = open_sources(args.paths, note=lambda sentence: print(f"giemsa: note: {sentence}", file=sys.stderr))
-    try:
+    sources = open_sources(args.paths, note=note)
+    with interruptible(f"what explanations.csv lists is complete in {args.output}"):
         done, unreadable = _explain(islice(sources, args.limit), model, explainer, args)
-    except KeyboardInterrupt:
-        print(f"giemsa: interrupted: what explanations.csv lists is complete in {args.output}", file=sys.stderr)
-        return INTERRUPTED
+    if args.json:
+        print_json(
+            {
+                "output": str(args.output),
+                "explained": done,
+                "unreadable": unreadable,
+                "method": explainer.method.name,
+                "layer": explainer.method.layer,
+                "model": {"name": model.card.name, "digest": model.digest},
+            }
+        )
+        return 1 if unreadable else 0
     from giemsa.verdicts import DISCLAIMER
     from giemsa.words import counted
 
@@ -88,21 +99,21 @@ def run(args: argparse.Namespace) -> int:
 def _explain(
     sources: Iterator[Source], model: Model, explainer: Explainer, args: argparse.Namespace
 ) -> tuple[int, int]:
-    """Draw each picture and add its row, a few at a time; how many were drawn and how many not."""
-    import csv
+    """Numbers of pictures explained and unreadable; each is drawn and gets its row, a few at a time."""
     from itertools import islice
 
     from giemsa.files import cannot_write
+    from giemsa.spreadsheets import GuardedWriter
 
     done = unreadable = 0
     try:
         args.output.mkdir(parents=True, exist_ok=True)
         with (args.output / "explanations.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
+            writer = GuardedWriter(file)
+            writer.writerow(COLUMNS)
             while batch := list(islice(sources, _BATCH)):
                 for row in _explain_batch(batch, done + unreadable, model, explainer, args):
-                    writer.writerow(row)
+                    writer.writerow(row.get(column, "") for column in COLUMNS)
                     unreadable += row["verdict"] == "unreadable"
                     done += row["verdict"] != "unreadable"
                 file.flush()
@@ -153,7 +164,8 @@ def _draw(
 ) -> dict[str, Any]:  # fmt: skip
     from giemsa.lab.explaining.explainer import CLASS, extent
     from giemsa.lab.explaining.overlays import draw_explanation
-    from giemsa.pictures import COLOURS, write_png
+    from giemsa.pictures import write_png
+    from giemsa.render.palette import VERDICT_COLOURS
 
     method = explainer.method
     lines = (
@@ -161,7 +173,7 @@ def _draw(
         f"{method}; from {evidence.min():.1f} to {evidence.max():.1f} logits",
         Path(row["image"]).name,
     )
-    page = draw_explanation(rgb, evidence, lines, colour=COLOURS[row["verdict"]], scale=args.scale)
+    page = draw_explanation(rgb, evidence, lines, colour=VERDICT_COLOURS[row["verdict"]], scale=args.scale)
     write_png(args.output / row["file"], page)
     return {
         "method": method.name,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from giemsa.cli.train import add_recipe_changes, read_recipe
+from giemsa.cli._options import add_json, add_recipe_changes, chosen_recipe
 
 if TYPE_CHECKING:
     import argparse
 
     from giemsa.lab.recipes import Recipe
 
-HELP = "list the recipes, or show one layer by layer"
 EPILOG = """examples:
   giemsa recipes
   giemsa recipes sequential-cnn-224
@@ -20,40 +18,38 @@ EPILOG = """examples:
 
 Layers without weights that change no shape, such as activations, are not shown.
 """
-_WIDTH = 118  # columns of the tables where there is no terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("recipe", metavar="NAME", nargs="?", help="name of a recipe, or a TOML file (default: all)")
     add_recipe_changes(parser)
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """List or show."""
-    import json
-
+    from giemsa.cli._console import inform, print_json
     from giemsa.errors import UsageError
 
     if args.recipe is None:
         if args.set or args.weights:
-            raise UsageError("--set and --weights change one recipe: name it")
+            raise UsageError("--set and --weights change one recipe; name it")
         from giemsa.lab.recipes import load_recipe, recipe_names
 
         described = [_describe(load_recipe(name)) for name in recipe_names()]
-        print(json.dumps(described, indent=2)) if args.json else _print_all(described)
+        print_json(described) if args.json else _print_all(described)
         return 0
-    recipe = read_recipe(args)
+    recipe = chosen_recipe(args)
     from giemsa.lab.recipes import BackboneSettings
 
     if isinstance(recipe.network, BackboneSettings):
         from giemsa.lab.networks.pretrained import fit_to_weights
 
-        recipe = fit_to_weights(recipe, lambda sentence: print(sentence, file=sys.stderr))
+        recipe = fit_to_weights(recipe, inform)
     content = _describe(recipe) | {"layers": _layers(recipe)}
     if args.json:
-        print(json.dumps(content | {"recipe": recipe.model_dump(mode="json", exclude_none=True)}, indent=2))
+        print_json(content | {"recipe": recipe.model_dump(mode="json", exclude_none=True)})
     else:
         _print_one(content)
     return 0
@@ -88,6 +84,8 @@ def _print_all(described: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
+    from giemsa.cli._console import table_console
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("recipe", no_wrap=True)
     table.add_column("input, px", justify="right")
@@ -98,13 +96,15 @@ def _print_all(described: list[dict[str, Any]]) -> None:
         published = one["published"]["figure"] if one["published"] else "no figure"
         source = one["source"].replace('"', "").partition(" (")[0]
         table.add_row(one["name"], str(one["input_size_px"]), f"{one['parameters']:,}", published, source)
-    _console().print(table)
+    table_console().print(table)
     print("`giemsa recipes NAME` shows one, layer by layer.")
 
 
 def _print_one(content: dict[str, Any]) -> None:
     from rich import box
     from rich.table import Table
+
+    from giemsa.cli._console import table_console
 
     print(f"{content['name']}: {content['description']}")
     print(f"source: {content['source']}")
@@ -120,11 +120,5 @@ def _print_one(content: dict[str, Any]) -> None:
     for layer in content["layers"]:
         shape = ", ".join(map(str, layer["shape"]))
         table.add_row(layer["name"], layer["kind"], f"({shape})", f"{layer['parameters']:,}")
-    _console().print(table)
+    table_console().print(table)
     print(f"{content['parameters']:,} parameters")
-
-
-def _console() -> Any:  # noqa: ANN401  rich is imported late
-    from rich.console import Console
-
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)

@@ -7,37 +7,40 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from giemsa.cli._options import add_model, add_threads
+
 if TYPE_CHECKING:
     import argparse
 
     from giemsa.web.settings import Settings
 
-HELP = "serve the dashboard and the REST API"
 EPILOG = """examples:
   giemsa serve --open
-  giemsa serve --host 0.0.0.0 --token "$(cat token)" --database postgresql://giemsa.db/giemsa
+  giemsa serve --host 0.0.0.0 --token "$(cat token)" --database postgresql://giemsa@db/giemsa
 
-The token may also be given as GIEMSA_TOKEN, where no list of processes shows it.
+The token may also be given as GIEMSA_TOKEN, so that no list of processes shows it.
 For research and education: no diagnosis without a qualified professional.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, metavar="PORT", help="0 for any free one (default: 8000)")
-    parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="DIR", help="evaluations and "
-                        "cross-validations to compare on the model's page")  # fmt: skip
+    add_model(parser)
     parser.add_argument(
-        "--site", type=Path, metavar="FILE", help="this laboratory's rates, of `giemsa smear calibrate`"
+        "--runs", nargs="+", type=Path, default=[], metavar="DIR", help="evaluations for the model's page"
+    )
+    parser.add_argument(
+        "--site", type=Path, metavar="SITE.json", help="this laboratory's rates, of `giemsa smear calibrate`"
     )
     parser.add_argument("--max-upload-mb", type=int, default=50, metavar="MB", help="largest request (default: 50)")
-    parser.add_argument("--database", metavar="URL", help="where reviewers' answers go: sqlite:///FILE or "
-                        "postgresql://... (default: reviews.sqlite in the user's data folder)")  # fmt: skip
-    parser.add_argument("--token", metavar="TOKEN", help="asked of everyone who calls the API")
-    parser.add_argument("--insecure", action="store_true", help="serve others without a token")
-    parser.add_argument("--threads", type=int, metavar="N", help="runs of the model at a time (default: cores)")
+    parser.add_argument(
+        "--database", metavar="URL", help="where reviewers' answers go (default: SQLite in the user's data folder)"
+    )
+    parser.add_argument("--token", metavar="TOKEN", help="what everyone who calls the API must send")
+    parser.add_argument("--insecure", action="store_true", help="serve other machines without a token")
+    add_threads(parser)
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.cli import INTERRUPTED, WRONG_USE
+from giemsa.cli import WRONG_USE
+from giemsa.cli._console import interruptible, note, progress, terminated_like_interrupted
 from giemsa.errors import OutputError, SourceError, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from giemsa.smear.decisions import Decisions
-    from giemsa.smear.output import SmearFolder
+    from giemsa.smear.patients import Photographs
     from giemsa.smear.reading import SmearReader
     from giemsa.smear.results import SmearSummary
     from giemsa.smear.site import Site
+    from giemsa.smear.store import SmearFolder
     from giemsa.sources import Source
 
 ENOUGH_PARASITES, ENOUGH_FIELDS = 20, 10  # from here on a site's rates say more than guesses do
@@ -31,6 +32,7 @@ EPILOG = """examples:
   giemsa smear fields/ --output smear-P1 --resume --decisions decisions.json
   giemsa smear calibrate reviewed/annotations.json --output site.json
 
+Photographs of several folders are several smears; --patient NAME makes them one.
 `calibrate` takes files of annotations, or output folders with decisions.json in them.
 Exit status: 0; 1 where fields were left out; 2 for wrong use, or where no field can be judged.
 For research and education: no diagnosis without a qualified professional.
@@ -38,19 +40,19 @@ For research and education: no diagnosis without a qualified professional.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Arguments of the command."""
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="photographs of one smear: files, folders, patterns, zip archives"
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="the folder to write (calibrate: the JSON file)")
-    parser.add_argument("--patient", default="", metavar="NAME", help="whose blood it is")
+    parser.add_argument("--patient", default="", metavar="NAME", help="whose blood it is; all are then one smear")
     parser.add_argument("--by-folder", action="store_true", help="PATH is a folder with a folder for each patient")
     parser.add_argument("--site", metavar="SITE.json", help="this laboratory's rates, of `giemsa smear calibrate`")
     parser.add_argument("--decisions", metavar="FILE", help="what a person decided in the report")
     parser.add_argument("--cell-diameter-px", type=float, metavar="PX", help="a red cell's (default: estimated)")
     parser.add_argument("--red-cells-per-ul", type=float, metavar="N", help="the patient's (default: 5,000,000)")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an output, reading only what is missing")
+    again.add_argument("--resume", action="store_true", help="continue an output, reading only what is missing")
     again.add_argument("--force", action="store_true", help="replace an output that is there already")
     parser.add_argument("--no-overlays", action="store_true", help="do not draw each field with its cells")
     parser.add_argument("--model", metavar="MODEL", help="an ONNX file or a run folder (default: the embedded model)")
@@ -63,25 +65,26 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     import cv2
 
-    from giemsa.cli.classify import _terminated_like_interrupted
     from giemsa.smear.reading import SmearReader
+    from giemsa.words import printable
 
+    args.patient, args.command_line = printable(args.patient), printable(args.command_line)
     cv2.setNumThreads(1)  # each worker does a whole field
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
-    with _terminated_like_interrupted():
-        if args.paths[0] == "calibrate":
+    with terminated_like_interrupted():
+        if _means_calibrate(args.paths):
             return _calibrate(args)
         reader = SmearReader(args.model, cell_diameter_px=args.cell_diameter_px, threads=args.threads)
         site = _site(args, reader)
         if args.by_folder:
-            return _by_folder(args, reader, site)
+            return _several(args, reader, site, *_of_patients(Path(args.paths[0]), Path(args.output)))
         decisions = _decisions(args)
-        try:
-            summary = _read(args, reader, site, decisions, args.paths, Path(args.output), args.patient)
-        except KeyboardInterrupt:
-            print(f"giemsa: interrupted: the fields read so far are in {args.output}; go on with --resume",
-                  file=sys.stderr)  # fmt: skip
-            return INTERRUPTED
+        sources = _opened(args.paths, Path(args.output))
+        apart = _apart(args, sources)
+        if len(apart) > 1:
+            return _several(args, reader, site, apart)
+        with interruptible(f"the fields read so far are in {args.output}; continue with --resume"):
+            summary = _count(args, reader, site, decisions, sources, Path(args.output), args.patient)
         _report(args, summary)
     return _status(summary)
 
@@ -96,120 +99,177 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--decisions belong to one smear; give them with that smear's folder, without --by-folder")
     if args.by_folder and args.patient:
         raise UsageError("--patient names one smear; with --by-folder the folders' names are the patients'")
-    if args.by_folder and (len(args.paths) != 1 or not Path(args.paths[0]).is_dir()):
+    if args.by_folder and (len(args.paths) != 1 or not os.path.isdir(args.paths[0])):  # noqa: PTH112
         raise UsageError("--by-folder takes one folder, which holds a folder for each patient")
 
 
-def _read(
+def _means_calibrate(paths: Sequence[str]) -> bool:
+    """Whether the first word is the command, and not a folder that is called like it."""
+    if paths[0] != "calibrate":
+        return False
+    if not os.path.lexists("calibrate"):
+        return True
+    if len(paths) > 1:
+        note("`calibrate` is taken for the command; write ./calibrate for what is called so here")
+    return len(paths) > 1
+
+
+def _opened(paths: Sequence[str], output: Path) -> list[Source]:
+    """Each photograph once, but for what an earlier run left in the output, should that lie among them."""
+    from giemsa.sources import open_sources
+    from giemsa.words import printable
+
+    inside = os.path.join(os.path.realpath(output), "")  # noqa: PTH118
+    kept: list[Source] = []
+    seen: set[str] = set()
+    twice = 0
+    for source in open_sources(paths, note=note):
+        place = os.path.realpath(source.path) if source.path else ""
+        if place and place.startswith(inside):
+            continue
+        if source.name != printable(source.path):  # a part of an archive, or none of a file
+            place = f"{place}\0{source.name}"
+        if place in seen:
+            twice += 1
+            continue
+        seen.add(place)
+        kept.append(source)
+    if twice:
+        note(f"{twice} of the photographs were given more than once, and each is counted once")
+    if not kept:
+        raise SourceError(f"there are no photographs outside the output {output}; name their folder")
+    return kept
+
+
+def _apart(args: argparse.Namespace, sources: Sequence[Source]) -> list[Photographs]:
+    """Photographs apart by their folders, unless a person says that they are one smear's."""
+    from giemsa.smear.patients import by_folder
+
+    apart = by_folder(sources)
+    if args.patient or len(apart) == 1:
+        return []
+    named = ", ".join(one.patient for one in apart[:3]) + (", ..." if len(apart) > 3 else "")
+    if args.decisions:
+        raise UsageError(f"--decisions belong to one smear, and the photographs are of {len(apart)} folders ({named}); "
+                         "give one of them, or --patient NAME if they are of one patient")  # fmt: skip
+    if os.path.lexists(os.path.join(args.output, "fields.jsonl")):  # noqa: PTH118
+        raise OutputError(f"{args.output} holds one smear, and the photographs are of {len(apart)} folders ({named}); "
+                          "name another output, or give --patient NAME if they are of one patient")  # fmt: skip
+    note(f"the photographs of {len(apart)} folders are counted as {len(apart)} smears ({named}); with --patient NAME "
+          "they are one")  # fmt: skip
+    return apart
+
+
+def _count(
     args: argparse.Namespace,
     reader: SmearReader,
     site: Site | None,
     decisions: Decisions | None,
-    paths: list[str],
+    sources: Sequence[Source],
     output: Path,
     patient: str,
 ) -> SmearSummary:
-    from giemsa.smear.output import SmearFolder
-    from giemsa.smear.reading import Tally
-    from giemsa.sources import open_sources
+    """Read what is not read yet, and count."""
+    from giemsa.smear.store import SmearFolder
+    from giemsa.smear.tally import Basis
+    from giemsa.words import printable
 
-    sources = open_sources(paths, note=_note)
+    name = patient or printable(output.name)
     folder = SmearFolder(output)
-    earlier = folder.settings() if args.resume else {}
-    done = folder.begin(reader, force=args.force, resume=args.resume)
-    with ExitStack() as stack:
-        advance = _progress(paths, patient or output.name, stack)
-        for read in reader.read_fields(_not_read(sources, folder, done, advance)):
-            folder.add(read)
-            advance()
-    names = list(folder.names())
-    if decisions is not None:
-        decisions = decisions.named_as(names)
-        _check_decisions(folder, decisions, args.decisions)
-    _remark(names, site, args, earlier)
-    tally = Tally(
-        reader.model,
-        folder.slide(),
-        site,
-        patient=patient,
-        red_cells_per_ul=args.red_cells_per_ul,
-        command=args.command_line,
-    )
-    return folder.finish(tally, decisions.cells if decisions else {}, overlays=not args.no_overlays)
+    with folder.opened(reader, force=args.force, resume=args.resume):
+        earlier = folder.settings() if args.resume else {}
+        pending = folder.pending(sources, note=note)
+        with progress() as show:
+            show(name, len(sources) - len(pending), len(sources))
+            for read in reader.read_fields(pending):
+                folder.add(read)
+                show(name, folder.fields, len(sources))
+        names = list(folder.names())
+        if decisions is not None:
+            decisions = decisions.named_as(names)
+            _check_decisions(folder, decisions, args.decisions)
+        _remark(names, site, args, earlier)
+        decided = decisions.cells if decisions is not None else {}
+        complete = decisions.complete_fields if decisions is not None else frozenset()
+        basis = Basis(reader.model, site, patient, args.red_cells_per_ul, decided, args.command_line, complete)
+        return folder.finish(basis, overlays=not args.no_overlays)
 
 
 def _remark(names: Sequence[str], site: Site | None, args: argparse.Namespace, earlier: dict[str, bool]) -> None:
-    """Say what a count may not mean, or no longer takes into account, though nothing is wrong."""
-    folders = {Path(name).parent for name in names}
-    if len(folders) > 1 and not args.by_folder:
-        _note(f"the photographs of {len(folders)} folders are counted as one smear; with --by-folder each is one")
+    """Note what a count may not mean, or no longer takes into account, though nothing is wrong."""
     if site is not None:
         own = {Path(field.field).name for field in site.fields} & {Path(name).name for name in names}
         if own:
-            _note(
+            note(
                 f"{len(own)} of these fields are among those that the site's rates were measured on, so that the "
                 "interval promises too much; count others"
             )
     for name in ("decisions", "site", "red_cells_per_ul"):
         if earlier.get(name) and not getattr(args, name):
             option = f"--{name.replace('_', '-')}"
-            _note(f"the count that stood here went by {option}, and this one does not; give it again to keep it")
+            note(f"the count that stood here used {option}, and this one does not; give it again to keep it")
 
 
-def _not_read(
-    sources: Iterator[Source], folder: SmearFolder, done: int, advance: Callable[[], None]
-) -> Iterator[Source]:
-    """Pass over the fields that were read before, which must be the same."""
-    for name in folder.names() if done else ():
-        source = next(sources, None)
-        if source is None or source.name != name:
-            there = "there are no more photographs" if source is None else f"the photograph there is {source.name}"
-            raise OutputError(
-                f"cannot resume {folder.folder}: it has the field {name} where {there}; give the same "
-                "photographs in the same order, or start anew with --force"
-            )
-        advance()
-    yield from sources
+def _of_patients(top: Path, output: Path) -> tuple[list[Photographs], int]:
+    """The photographs of each folder in one folder, and 1 where something was left out, else 0."""
+    from giemsa.images import SUFFIXES
+    from giemsa.smear.patients import Photographs
+    from giemsa.sources import open_sources
+    from giemsa.words import printable
 
-
-def _by_folder(args: argparse.Namespace, reader: SmearReader, site: Site | None) -> int:
-    """Read one smear after the other, and write a table of patients."""
-    from giemsa.files import replace_file
-    from giemsa.smear.patients import HEADER, patient_row
-
-    top, output = Path(args.paths[0]), Path(args.output)
-    folders = sorted(entry for entry in top.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        entries = sorted(entry for entry in top.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise SourceError(f"the folder {top} cannot be listed: {error.strerror or error}") from error
+    folders = [entry for entry in entries if entry.is_dir() and entry.resolve() != output.resolve()]
     if not folders:
         raise SourceError(f"{top} holds no folders; expected one for each patient")
-    if output.is_dir() and any(output.iterdir()) and not (args.force or args.resume):
-        raise OutputError(f"the output {output} exists already; name another one, go on with it by --resume or replace "
-                          "it with --force")  # fmt: skip
+    found: list[Photographs] = []
+    left_out = 0
+    loose = sum(entry.suffix.lower() in SUFFIXES and entry.is_file() for entry in entries)
+    if loose:
+        note(f"photographs that lie in {top} itself, and in no patient's folder, are left out: {loose}")
+        left_out = 1
+    for folder in folders:
+        patient = printable(folder.name)
+        try:
+            found.append(Photographs(patient, folder.name, tuple(open_sources([str(folder)], note=note))))
+        except SourceError as error:
+            note(f"{patient}: {error}")
+            left_out = 1
+    return found, left_out
+
+
+def _several(
+    args: argparse.Namespace, reader: SmearReader, site: Site | None, smears: Sequence[Photographs], worst: int = 0
+) -> int:
+    """Count one smear after the other, and write a table of patients."""
+    from giemsa.files import cannot_write, lock, lock_path, write_file
+    from giemsa.smear.patients import HEADER, TABLE, patient_row
+
+    output = Path(args.output)
+    if not smears:
+        raise SourceError(f"no folder in {args.paths[0]} holds photographs")
     try:
+        there = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
+        if there - {lock_path(output).name} and not (args.force or args.resume):
+            raise OutputError(f"the output {output} exists already; name another one, continue it with --resume or "
+                              "replace it with --force")  # fmt: skip
         output.mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {output}: {error.strerror or error}") from error
+        if isinstance(error, OutputError):
+            raise
+        raise cannot_write(output, error) from error
     rows: list[str] = []
-    worst = 0
-    for folder in folders:
-        try:
-            summary = _read(args, reader, site, None, [str(folder)], output / folder.name, folder.name)
-        except SourceError as error:
-            _note(f"{folder.name}: {error}")
-            worst = max(worst, 1)
-            continue
-        except KeyboardInterrupt:
-            print(f"giemsa: interrupted: {len(rows)} patients are complete in {output}; go on with --resume",
-                  file=sys.stderr)  # fmt: skip
-            return INTERRUPTED
-        rows.append(patient_row(summary))
-        worst = max(worst, min(1, _status(summary)))
-        with replace_file(output / "patients.csv") as beside:
-            beside.write_text(HEADER + "".join(rows), encoding="utf-8")
-        _report(args, summary, brief=True)
-    if not rows:
-        raise SourceError(f"no folder in {top} holds photographs")
+    with lock(output), interruptible(lambda: f"{len(rows)} patients are complete in {output}; continue with --resume"):
+        for one in smears:
+            summary = _count(args, reader, site, None, one.sources, output / one.folder, one.patient)
+            rows.append(patient_row(summary))
+            worst = max(worst, min(1, _status(summary)))
+            write_file(output / TABLE, HEADER + "".join(rows))
+            _report(args, summary, brief=True)
     if not args.json:
-        print(f"Written: {output / 'patients.csv'}, and a folder for each of {len(rows)} patients.", file=sys.stderr)
+        print(f"Written: {output / TABLE}, and a folder for each of {len(rows)} patients.", file=sys.stderr)
     return worst
 
 
@@ -234,16 +294,18 @@ def _calibrate(args: argparse.Namespace) -> int:
     else:
         rates = site.rates()
         print(f"Cells are called parasitized from {site.cut:g} spreads above the healthy ones' middle; {rates.source}.")
-        low, high = (100 * share for share in rates.sensitivity_interval)
-        few, many = (100 * share for share in rates.false_alarms_interval)
+        _, low, high = (100 * share for share in rates.sensitivity_interval)
+        _, few, many = (100 * share for share in rates.false_alarms_interval)
         print(
-            f"Sensitivity {low:.0f} to {high:.0f} %, false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %). "
-            f"Cells of a field are alike: they count {rates.design_effect:.1f} times fewer than they are."
+            f"On another slide of ten fields: sensitivity {low:.0f} to {high:.0f} %, "
+            f"false alarms {few:.2g} to {many:.2g} % of healthy cells (95 %)."
         )
+        if site.lacks:
+            note(site.lacks)
         parasites = sum(field.true_positives + field.false_negatives for field in site.fields)
         if parasites < ENOUGH_PARASITES or len(site.fields) < ENOUGH_FIELDS:
-            _note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
-                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more")  # fmt: skip
+            note(f"{parasites} parasites in {len(site.fields)} fields are few, and intervals stay wide; review "
+                  f"{ENOUGH_PARASITES} parasites in {ENOUGH_FIELDS} fields or more, of several slides")  # fmt: skip
         print(f"Written: {args.output}.", file=sys.stderr)
     return 0
 
@@ -267,7 +329,7 @@ def _decisions(args: argparse.Namespace) -> Decisions | None:
 def _check_decisions(folder: SmearFolder, decisions: Decisions, path: str) -> None:
     """Refuse decisions on cells that this smear does not have: they would be lost without a word."""
     left = set(decisions.cells)
-    for read in folder.read_fields():
+    for read in folder:
         if not read.refusal:
             left -= {(read.field, c.x0, c.y0, c.x1, c.y1) for c in read.cells}
     if left:
@@ -279,9 +341,9 @@ def _check_decisions(folder: SmearFolder, decisions: Decisions, path: str) -> No
 
 
 def _report(args: argparse.Namespace, summary: SmearSummary, *, brief: bool = False) -> None:
-    """Say the count and what it means."""
-    from giemsa.smear.output import summary_as_json
-    from giemsa.smear.sentences import headline, sentences
+    """Print the count and what it means."""
+    from giemsa.smear.sentences import sentences
+    from giemsa.smear.store import summary_as_json
 
     if args.json:
         import json
@@ -289,7 +351,7 @@ def _report(args: argparse.Namespace, summary: SmearSummary, *, brief: bool = Fa
         print(json.dumps(json.loads(summary_as_json(summary)), ensure_ascii=False))
         return
     if brief:
-        print(f"{summary.patient}: {headline(summary)}")
+        print(f"{summary.patient}: {' '.join(sentences(summary)[:2])}")
         return
     from giemsa.verdicts import DISCLAIMER
 
@@ -304,26 +366,3 @@ def _status(summary: SmearSummary) -> int:
     if summary.count is None:
         return WRONG_USE
     return 1 if summary.refused else 0
-
-
-def _progress(paths: list[str], name: str, stack: ExitStack) -> Callable[[], None]:
-    """Show progress on standard error where that is a terminal."""
-    if not sys.stderr.isatty():
-        return lambda: None
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from giemsa.sources import open_sources
-
-    total = None if "-" in paths else sum(1 for _ in open_sources(paths))
-    bar = stack.enter_context(
-        Progress(
-            TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-        )
-    )
-    task = bar.add_task(name, total=total)
-    return lambda: bar.update(task, advance=1)
-
-
-def _note(sentence: str) -> None:
-    print(f"giemsa: {sentence}", file=sys.stderr)

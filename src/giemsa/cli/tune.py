@@ -1,13 +1,20 @@
-"""`giemsa tune`: search a recipe's settings."""
+"""`giemsa tune`: search for better settings of a recipe."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from giemsa.cli import INTERRUPTED
-from giemsa.cli.train import add_data_arguments, add_recipe_arguments, read_recipe
+from giemsa.cli._options import (
+    add_choice_of_training_cells,
+    add_data,
+    add_json,
+    add_recipe,
+    add_training,
+    at_least,
+    chosen_recipe,
+    labelled_data,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -19,11 +26,10 @@ if TYPE_CHECKING:
     from giemsa.lab.training.datasets import LabelledData
     from giemsa.lab.training.loop import TrainingData
 
-HELP = "search a recipe's settings"
 EPILOG = """examples:
   giemsa tune two-block-cnn-64 --space space.toml --trials 30 --data cells --split split.json --output tuned
   giemsa tune default --space space.toml --trials 90 --data cells --split split.json --output tuned-2 \\
-      --storage postgresql://giemsa.db/studies --study widths --resume
+      --storage postgresql://giemsa@db/studies --study widths --resume
 
 space.toml:
   metric = "validation_loss"                       # or validation_accuracy
@@ -34,54 +40,41 @@ space.toml:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_recipe_arguments(parser)
+    """Declare the arguments."""
+    add_recipe(parser)
     parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="what may vary (TOML, see below)")
     parser.add_argument(
-        "--trials", type=int, required=True, metavar="N", help="finished trials that the study shall hold in the end"
+        "--trials", type=at_least(1), required=True, metavar="N", help="finished trials that the study ends with"
     )
-    add_data_arguments(parser)
-    parser.add_argument(
-        "--split", type=Path, metavar="FILE", help="by which to train and validate (default: 60/20/20 by patient)"
-    )
-    parser.add_argument("--fold", type=int, metavar="K", help="the fold to validate on, for a split with folds")
-    parser.add_argument("--limit", type=int, metavar="N", help="train on N cells only, for a quick look")
+    add_data(parser)
+    add_choice_of_training_cells(parser, without_split="60/20/20 by patient")
     parser.add_argument("--storage", metavar="URL", help="Optuna storage to share (default: SQLite in DIR)")
     parser.add_argument("--study", metavar="NAME", help="the study's name in the storage (default: the recipe's)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for table, figures and recipe")
-    parser.add_argument("--resume", action="store_true", help="go on with a study that has trials already, or join it")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+    add_training(parser)
+    add_json(parser, "study.json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Tune."""
-    try:
+    from giemsa.cli._console import interruptible
+
+    with interruptible("every trial before this one is kept in the study; continue with the same command and --resume"):
         return _tune(args)
-    except KeyboardInterrupt:
-        print(
-            "giemsa: interrupted: every trial before this one is kept in the study; go on with the same command and "
-            "--resume",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from giemsa.errors import UsageError
-
-    if args.trials < 1:
-        raise UsageError(f"--trials is {args.trials}: give 1 or more")
-    recipe = read_recipe(args)
+    recipe = chosen_recipe(args)
     from giemsa.lab.tuning.search_space import read_space
 
     space = read_space(args.space, recipe)
     _check_folder(args)
+    from giemsa.cli._console import inform, print_json
     from giemsa.lab.evaluation.reports import versions
-    from giemsa.lab.training.datasets import read_labelled
     from giemsa.lab.tuning.study import FILES, StudyPlace, open_study, tune, write_results
 
-    data = read_labelled(args.data, reviewed=args.reviewed, donors=args.donors, positive_class=args.positive_class)
-    print(data.describe(), file=sys.stderr)
+    data = labelled_data(args)
+    inform(data.describe())
     args.output.mkdir(parents=True, exist_ok=True)
     path, split = _find_split(args, recipe, data)
     begun_with = {
@@ -101,7 +94,7 @@ def _tune(args: argparse.Namespace) -> int:
         trials=args.trials,
         threads=args.threads,
         command=args.command_line,
-        report=lambda sentence: print(sentence, file=sys.stderr),
+        report=inform,
     )
     content = write_results(
         args.output,
@@ -117,6 +110,9 @@ def _tune(args: argparse.Namespace) -> int:
             "versions": versions(),
         },
     )
+    if args.json:
+        print_json(content)
+        return 0
     _print(study, content)
     print(f"Written to {args.output}: {', '.join(FILES)}. Train the best with `giemsa train {args.output}/best.toml`.")
     return 0
@@ -128,11 +124,12 @@ def _check_folder(args: argparse.Namespace) -> None:
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"the output {args.output} is a file; name a folder")
     if args.output.exists() and any(args.output.iterdir()) and not args.resume:
-        raise OutputError(f"the output {args.output} is not empty: go on with --resume, or give another --output")
+        raise OutputError(f"the output {args.output} is not empty: continue with --resume, or give another --output")
 
 
 def _find_split(args: argparse.Namespace, recipe: Recipe, data: LabelledData) -> tuple[Path, Split]:
-    """Take the split that was given, or make one whose test patients stay unseen."""
+    """Split that was given, or one made here whose test patients stay unseen."""
+    from giemsa.cli._console import inform
     from giemsa.data.splits import make_split, read_split
 
     if args.split is not None:
@@ -141,12 +138,12 @@ def _find_split(args: argparse.Namespace, recipe: Recipe, data: LabelledData) ->
     if not path.exists():
         made = make_split(data.index, data.labels, validation=0.2, test=0.2, seed=recipe.training.seed)
         made.save(path)
-        print(f"No --split: 60/20/20 by patient, in {path}; evaluate on its test part.", file=sys.stderr)
+        inform(f"No --split: 60/20/20 by patient, in {path}; evaluate on its test part.")
     return path, read_split(path)
 
 
 def _data_of(args: argparse.Namespace, data: LabelledData, split: Path) -> Any:  # noqa: ANN401  a callable
-    """Give each trial its cells: of the training and validation parts only, at its own input size."""
+    """What gives a trial its cells: of the training and validation parts only, at its own input size."""
     from giemsa.lab.training.datasets import training_data
 
     def give(recipe: Recipe) -> TrainingData:
@@ -157,8 +154,9 @@ def _data_of(args: argparse.Namespace, data: LabelledData, split: Path) -> Any: 
 
 def _print(study: optuna.Study, content: dict[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from giemsa.cli._console import table_console
 
     names = list(content["space"]["parameters"])
     table = Table(box=box.SIMPLE_HEAD, title=f"Best trials of {study.study_name}", title_justify="left")
@@ -173,6 +171,6 @@ def _print(study: optuna.Study, content: dict[str, Any]) -> None:
             f"{trial.value:.5f}",
             *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values),
         )
-    Console(highlight=False, width=None if sys.stdout.isatty() else 118).print(table, markup=False)
+    table_console().print(table, markup=False)
     counted = ", ".join(f"{number} {state}" for state, number in content["trials"].items())
     print(f"Trials: {counted}. Judged on {content['judged_on']}.")

@@ -4,6 +4,8 @@ A cache is named after what is in it: the digests of the pictures in their order
 pixels of them. Changed data or another version of OpenCV therefore make a new cache, and an old one is never
 mistaken for it. It is built beside its place by the one process that holds the lock and renamed when it is
 complete and on disk; what a killed process leaves behind is a file that nobody reads and the next builder removes.
+Its digest stands beside it and is checked whenever it is opened, since nobody looks at pixels that are trained on: one
+that a disk has damaged is made anew, and that is said.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import hashlib
 import math
 import os
 import shutil
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +24,8 @@ import cv2
 import numpy as np
 
 from giemsa.data.folders import cache_folder, usable_cores
-from giemsa.errors import DataError, MissingExtraError, OutputError, PictureError, UsageError
+from giemsa.errors import DataError, GiemsaWarning, MissingExtraError, OutputError, PictureError, UsageError
+from giemsa.files import is_sealed, seal, seal_path
 from giemsa.images import decode, resize
 
 if TYPE_CHECKING:
@@ -123,6 +127,12 @@ def _key(index: CellIndex, size_px: int) -> str:
 
 def _open_complete(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None:
     """Open a cache, None where there is none of this shape."""
+    if not is_sealed(path):
+        if seal_path(path).exists() and path.exists():
+            warnings.warn(
+                f"{path}: the cache of decoded cells was damaged and is made anew", GiemsaWarning, stacklevel=3
+            )
+        return None
     try:
         cells = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -152,7 +162,9 @@ def _build(index: CellIndex, path: Path, shape: tuple[int, ...], progress: Calla
         del cells
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
+        seal_path(path).unlink(missing_ok=True)  # of a damaged one
         beside.replace(path)
+        seal(path)
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -140,7 +140,7 @@ def _oriented(pictures: NDArray[np.generic], orientation: int) -> NDArray[np.gen
 
 
 def _standardized(pictures: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Give each picture mean 0 and length 1, so that products are correlations; a picture of one colour becomes 0."""
+    """Pictures of mean 0 and length 1, so that products are correlations; a picture of one colour becomes 0."""
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)

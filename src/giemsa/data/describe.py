@@ -19,6 +19,7 @@ from giemsa.data.copies import THUMBNAIL_PX, find_copies
 from giemsa.data.splits import HOLD_OUT_PARTS, patients_on_several_sides
 from giemsa.errors import MissingExtraError
 from giemsa.files import replace_file
+from giemsa.render import palette
 from giemsa.verdicts import LABELS
 from giemsa.words import counted
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from giemsa.verdicts import Label
 
 # Okabe and Ito 2008: told apart by the colour-blind.
-_COLOURS: Final = {"parasitized": "#D55E00", "uninfected": "#0072B2", "donor": "#56B4E9", "disputed": "#999999"}
+_COLOURS: Final = {kind: colour.hex for kind, colour in palette.CELLS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class Description:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as objects that JSON knows."""
+        """Everything, as objects that JSON knows."""
         content = asdict(self)
         for group, described in zip(self.copies, content["copies"], strict=True):
             described["across_labels"] = group.across_labels
@@ -267,7 +268,7 @@ def draw_classes(description: Description, path: str | os.PathLike[str]) -> None
 
 
 def _parts(index: CellIndex, split: Split | None) -> tuple[str, dict[str, NDArray[np.intp]]]:
-    """Give the rows of each part, and say what the parts are."""
+    """Rows of each part, and what the parts are."""
     if split is not None:
         kind = "folds" if split.n_folds else "split"
         return f"{kind} by {split.by}", split.parts(index)
@@ -311,7 +312,7 @@ def _described(copies: Copies, index: CellIndex, part_of: list[str | None]) -> C
 
 
 def _findings(copies: tuple[CopyGroup, ...], shared: int, parts_of: str) -> list[str]:
-    """Say what makes figures better than they are."""
+    """What makes figures better than they are, in sentences."""
     findings = []
     if shared:
         findings.append(f"{counted(shared, 'patient')} in more than one part ({parts_of}): figures will be too good")

@@ -254,7 +254,7 @@ class _Transfer:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             same = note["sha256"] == self.archive.sha256 and self._have() <= self.archive.size
             self._validator = str(note["validator"]) if note["url"] == self.archive.url else ""
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             same = False
         if not same:
             self._forget()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: `$XDG_CACHE_HOME/giemsa`, by default `~/.cache/giemsa`."""
+    """Folder for what can be made again: `$XDG_CACHE_HOME/giemsa`, by default `~/.cache/giemsa`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "giemsa"
 

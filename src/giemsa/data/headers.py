@@ -19,7 +19,7 @@ _HARMLESS: Final = frozenset({
 
 
 def probe(data: bytes) -> tuple[int, int]:
-    """Return the width and height of the picture in `data`, in pixels.
+    """Width and height of the picture in `data`, in pixels.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def probe(data: bytes) -> tuple[int, int]:
 
 
 def _sound_png(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a complete, ordinary PNG, None for anything else."""
+    """Width and height of a complete, ordinary PNG; None for anything else."""
     if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
         return None
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")

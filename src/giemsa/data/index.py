@@ -356,7 +356,7 @@ def _siblings(files: Sequence[PurePosixPath]) -> dict[str, set[str]]:
 def _class_words(
     words: Sequence[str], positive_class: str | None, beside: dict[str, set[str]] | None, place: Path
 ) -> dict[str, Label]:
-    """Say which words mean which label, in plain spelling."""
+    """Which words mean which label, in plain spelling."""
     if positive_class is None:
         return {
             **{_plain(word): "parasitized" for word in PARASITIZED_NAMES},
@@ -493,10 +493,10 @@ class _Memory:
     """What earlier readings of a folder found, by a file's place, length and time of change.
 
     Several processes may read and write it: it is replaced as a whole, and the last one's stays. It is a
-    convenience: where it cannot be read or written, everything is read anew.
+    convenience: where it cannot be read or written, or is not as it was written, everything is read anew.
     """
 
-    _VERSION: Final = 1
+    _VERSION: Final = 2
 
     def __init__(self, root: Path) -> None:
         self._root = str(root.resolve())
@@ -506,10 +506,13 @@ class _Memory:
         self._now = time.time()
         self._changed = False
         try:
-            memory = json.loads(self._path.read_text(encoding="utf-8"))
+            digest, _, written = self._path.read_bytes().partition(b"\n")
+            if digest.decode() != hashlib.sha256(written).hexdigest():  # a digest in it that a disk has changed
+                return
+            memory = json.loads(written)
             if memory["version"] == self._VERSION and memory["root"] == self._root:
                 self._known = dict(memory["files"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return
 
     def recall(self, file: str, status: os.stat_result) -> Content | None:
@@ -531,7 +534,8 @@ class _Memory:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replace_file(self._path) as beside:
-                beside.write_text(json.dumps(memory, separators=(",", ":")), encoding="utf-8")
+                written = json.dumps(memory, separators=(",", ":")).encode()
+                beside.write_bytes(hashlib.sha256(written).hexdigest().encode() + b"\n" + written)
         except OSError:
             return
 

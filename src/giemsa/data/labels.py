@@ -22,6 +22,7 @@ import numpy as np
 
 from giemsa.data.patients import has_infected_number, is_official
 from giemsa.errors import DataError
+from giemsa.spreadsheets import unguarded
 from giemsa.words import counted
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _review_rows(path: Path) -> list[tuple[int, str, int, int]]:
                 )
                 raise DataError(message)
             for row in reader:
-                file = (row["file"] or "").replace("\\", "/")
+                file = unguarded(row["file"] or "").replace("\\", "/")
                 words = [(row[column] or "").strip() for column in REVIEWED_COLUMNS[1:]]
                 if not file or any(word not in _WORDS for word in words):
                     message = (

@@ -49,12 +49,12 @@ def origin_of(name: str) -> Origin | None:
 
 
 def is_official(patient: str) -> bool:
-    """Tell whether a patient's name has the form of the official set."""
+    """Whether a patient's name has the form of the official set."""
     return patient == _TWO_MICROSCOPES_NAME or _OFFICIAL_PATIENT.match(patient) is not None
 
 
 def has_infected_number(patient: str) -> bool:
-    """Tell whether an official name carries the P number that only infected patients have."""
+    """Whether an official name carries the P number that only infected patients have."""
     match = _OFFICIAL_PATIENT.match(patient)
     return patient == _TWO_MICROSCOPES_NAME or (match is not None and match["number"] is not None)
 

@@ -78,7 +78,7 @@ class Split:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def parts(self, index: CellIndex) -> dict[str, NDArray[np.intp]]:
-        """Give the rows of each part, sorted, by its name.
+        """Rows of each part, sorted, by its name.
 
         For folds these are the folds themselves, `0`, `1` and so on; `fold` gives both sides of one.
 
@@ -99,7 +99,7 @@ class Split:
         return {name: np.flatnonzero(places == place) for place, name in enumerate(self.names)}
 
     def fold(self, index: CellIndex, number: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Give the rows to train on and to validate on, when fold `number` is held back.
+        """Rows to train on and to validate on, when fold `number` is held back.
 
         Raises
         ------
@@ -205,7 +205,7 @@ def read_split(path: str | os.PathLike[str]) -> Split:
     place = Path(path)
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise DataError(f"{place}: the split cannot be read ({why}); make one with: giemsa data split") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
@@ -326,7 +326,7 @@ def _deal_whole(
 
 
 def _amounts(patient: NDArray[np.intp], labels: LabelSets, n_patients: int) -> NDArray[np.float64]:
-    """Say what each patient brings: cells of each label, donor's cells, and themselves.
+    """What each unit brings: cells of each label, donors' cells, and itself.
 
     Returns
     -------
@@ -389,7 +389,7 @@ def _deal_evenly(
 def _change(
     difference: NDArray[np.float64], off: NDArray[np.float64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute how the sum of squares changes when a part that is `off` gets `difference` more."""
+    """Change of the sum of squares when a part that is `off` gets `difference` more."""
     change: NDArray[np.float64] = (difference * (2 * off + difference)).sum(axis=-1) / share
     return change
 
@@ -500,14 +500,18 @@ def _checked_content(content: dict[str, Any], place: Path) -> Split:
     lists = isinstance(parts, dict) and all(
         isinstance(units, list) and units and all(isinstance(unit, str) for unit in units) for units in parts.values()
     )
-    if by not in _KEYS or not numbers or not isinstance(digest, str) or not lists:
+    if not isinstance(by, str) or by not in _KEYS or not numbers or not isinstance(digest, str) or not lists:
         message = f"{place}: the split is damaged: by, folds, seed, data_digest or parts are missing or of another kind"
         raise DataError(f"{message}; make it again with: giemsa data split")
     assert isinstance(parts, dict)
     assert isinstance(folds, int)
     assert isinstance(seed, int)
     names: Sequence[str] = tuple(parts)
-    expected = [str(number) for number in range(folds)] if folds else [name for name in HOLD_OUT_PARTS if name in parts]
+    expected = (
+        [str(number) for number in range(min(folds, len(names) + 1))]
+        if folds
+        else [name for name in HOLD_OUT_PARTS if name in parts]
+    )
     if list(names) != expected or len(names) < 2 - (by == "folder") or (not folds and names[0] != "train"):
         message = (
             f"{place}: the split has the parts {', '.join(names)}; expected train and validation, or folds 0, 1 ..."

@@ -16,6 +16,7 @@ import numpy as np
 
 from giemsa.errors import DataError
 from giemsa.files import replace_file
+from giemsa.spreadsheets import GuardedWriter, read_guarded
 from giemsa.stats.bootstrap import RESAMPLES
 from giemsa.stats.evaluation import Report, evaluate_predictions
 from giemsa.verdicts import LABELS, is_parasitized
@@ -87,7 +88,7 @@ class Predictions:
     reasons: Sequence[str] | None = None
 
     def evaluate(self, threshold: float, *, resamples: int = RESAMPLES, seed: int = 0) -> Report:
-        """Compute the figures of these predictions with `evaluate_predictions`."""
+        """Figures of these predictions, by `evaluate_predictions`."""
         return evaluate_predictions(
             self.p_parasitized,
             self.official,
@@ -158,7 +159,7 @@ def write_evaluation_files(
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     (folder / METRICS_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
     with (folder / PREDICTIONS_FILE).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow(PREDICTION_COLUMNS)
         for row, image in enumerate(predictions.images):
             p, logit = float(predictions.p_parasitized[row]), float(predictions.logit[row])
@@ -182,7 +183,7 @@ def write_evaluation_files(
 def write_out_of_fold(path: Path, predictions: Predictions, fold: NDArray[np.integer]) -> None:
     """Write a cross-validation's rows, each with the fold in which its cell was held back."""
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = GuardedWriter(file)
         writer.writerow(_OUT_OF_FOLD_COLUMNS)
         for row, image in enumerate(predictions.images):
             writer.writerow(
@@ -252,9 +253,8 @@ def read_labelled_predictions(folder: Path) -> Evaluation:
 
 def _read_rows(path: Path) -> Predictions:
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        columns = reader.fieldnames or ()
+        rows = list(read_guarded(file))
+    columns = rows[0].keys() if rows else ()
     official = _codes(rows, "official")
     reviewed = _codes(rows, "reviewed")
     return Predictions(

@@ -1,4 +1,4 @@
-"""How to train, as text: a TOML file that becomes a frozen, checked object.
+"""Recipes: how to train, as a TOML file that becomes a frozen, checked object.
 
 What a recipe leaves out has its default here and nowhere else. Unknown keys are errors, because a misspelt
 key that is ignored is a training that did not do what its recipe says.
@@ -26,7 +26,7 @@ else:
 
 DEFAULT_RECIPE = "default"
 DEFAULT_KIND: Final = "residual-cnn"
-"""The network of recipes that name none."""
+"""Kind of network of a recipe that names none."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
@@ -38,7 +38,7 @@ PositiveColour = tuple[
 WeightsName = Annotated[str, Field(pattern=r"^(imagenet|none|.+\.safetensors)$")]
 
 LATER: Final = "later"
-"""Marks keys that came after the first release: with its default, such a key leaves a recipe's digest as it was."""
+"""Mark of keys added after the first release: at its default, such a key does not change a recipe's digest."""
 
 
 class _Settings(BaseModel):
@@ -46,18 +46,18 @@ class _Settings(BaseModel):
 
 
 class PublishedSettings(_Settings):
-    """What the text that a recipe was made from says of its result; nothing is computed from it."""
+    """Result that the recipe's source reports; nothing is computed from it."""
 
     figure: str
-    """In its words."""
+    """Figure in the source's words."""
     protocol: str
-    """On which cells, divided how."""
+    """Cells that it was measured on, and how they were split."""
     accuracy: Probability | None = None
     tolerance: Probability = 0.0
 
 
 class ResidualCnnSettings(_Settings):
-    """Our own small network: see `giemsa.lab.networks.building.ResidualCnn`."""
+    """Settings of our own small network; see `giemsa.lab.networks.building.ResidualCnn`."""
 
     kind: Literal["residual-cnn"] = "residual-cnn"
     stem_width: Count = 16
@@ -81,45 +81,45 @@ class ResidualCnnSettings(_Settings):
 
 
 class SequentialCnnSettings(_Settings):
-    """Convolutions, poolings and dense layers, one after another: see `giemsa.lab.networks.sequential_cnn`."""
+    """Settings of a sequence of convolutions, poolings and dense layers; see `giemsa.lab.networks.sequential_cnn`."""
 
     kind: Literal["sequential-cnn"]
     widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (32, 64, 128)
-    """Of each block: convolution, ReLU, 2 x 2 max pooling."""
+    """Width of each block of convolution, ReLU and 2 x 2 max pooling."""
     convolutions: Count = 1
-    """In each block."""
+    """Number of convolutions in each block."""
     padding: Literal["valid", "same"] = "valid"
-    """`valid`: a 3 x 3 convolution takes a pixel off each side."""
+    """`valid`: a 3 x 3 convolution removes one pixel on each side."""
     batch_norm: bool = False
     dense: tuple[Count, ...] = (128,)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Before the last layer."""
+    """Probability of dropout before the last layer."""
     outputs: Literal[1, 2] = 1
-    """1: a logit (sigmoid). 2: a logit a class (softmax), and Giemsa's logit is their difference."""
+    """1: one logit (sigmoid). 2: one logit per class (softmax); Giemsa's logit is their difference."""
     mean: Colour = (0.0, 0.0, 0.0)
     std: PositiveColour = (1.0, 1.0, 1.0)
 
 
 class BackboneSettings(_Settings):
-    """A network for natural pictures with a new head: see `giemsa.lab.networks.backbones`."""
+    """Settings of a network for natural pictures with a new head; see `giemsa.lab.networks.backbones`."""
 
     kind: Literal["backbone"]
     model: str
-    """A name of timm's, such as `resnet18`; or `squeezenet1_1`, torchvision's."""
+    """Name of a timm model, such as `resnet18`, or torchvision's `squeezenet1_1`."""
     weights: WeightsName = "imagenet"
     """`imagenet`: from the hub; `none`: random; or a `.safetensors` file."""
     level: Literal["last"] | Annotated[int, Field(ge=0)] = "last"
-    """After which of the model's feature levels the head sits. Each has about half the resolution of the one before."""
+    """Feature level of the model after which the head sits; each has about half the resolution of the one before."""
     trained_levels: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
-    """How many levels, counted from the head, are trained after the frozen epochs; 0: the base stays frozen."""
+    """Number of levels, counted from the head, trained after the frozen epochs; 0: the base stays frozen."""
     stem_norm: bool = False
-    """Of `resnetv2`: a norm behind the first convolution, as GluonCV's weights have it."""
+    """For `resnetv2`: a norm after the first convolution, as GluonCV's weights have it."""
     hidden: tuple[Count, ...] = ()
-    """Dense layers between the mean over the features' map and the output. Without any there is evidence."""
+    """Dense layers between the mean of the feature map and the output; without any the network has evidence."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     outputs: Literal[1, 2] = 1
     mean: Literal["weights"] | Colour = "weights"
-    """`weights`: what the pretrained weights were trained with."""
+    """`weights`: the normalisation that the pretrained weights were trained with."""
     std: Literal["weights"] | PositiveColour = "weights"
 
 
@@ -127,55 +127,55 @@ NetworkSettings = ResidualCnnSettings | SequentialCnnSettings | BackboneSettings
 
 
 class LabelSettings(_Settings):
-    """Which cells are trained on, as what, and with what weight."""
+    """Settings of the labels: which cells are trained on, with what label and weight."""
 
     disputed: Literal["leave-out", "official"] = "leave-out"
-    """What happens to cells of infected patients on which two readings disagree."""
+    """Treatment of infected patients' cells on which two readings disagree."""
     donors: Literal["negative", "official", "leave-out"] = "negative"
-    """`negative`: every cell of a person without malaria is uninfected, whatever a reader saw."""
+    """`negative`: every cell of a person without malaria counts as uninfected, whatever a reader saw."""
     donor_weight: Strength = 1.5
     disputed_donor_weight: Strength = 4.0
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
 
 
 class AugmentationSettings(_Settings):
-    """How training cells are disturbed: see `giemsa.lab.training.augment`. A strength of 0 switches it off."""
+    """Settings of augmentation; see `giemsa.lab.training.augment`. A strength of 0 switches one off."""
 
     start: Annotated[Literal["giemsa", "nothing"], LATER] = "giemsa"
-    """`nothing`: what is left out here is off, instead of as below."""
+    """`nothing`: augmentations that are left out are off, instead of at their defaults."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180), LATER] = 0.0
-    """The notebooks' plain ones, for every cell: turned by up to so much either way ..."""
+    """The notebooks' plain augmentations, for every cell: largest rotation either way ..."""
     brightness: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
-    """... and brightness, contrast and saturation times 1 plus or minus up to so much."""
+    """... and largest change of brightness, contrast and saturation, as a factor of 1 plus or minus this."""
     plain_contrast: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
     saturation: Annotated[float, Field(ge=0, lt=1), LATER] = 0.0
     quarter_turns: Annotated[bool, LATER] = True
     """Flips and quarter turns, exact to the pixel."""
     clean_probability: Probability = 0.3
-    """How many cells are only moved: the rest of the training sees what such cells really look like."""
+    """Share of cells that are only moved, so that training also sees real colours."""
     affine_probability: Probability = 0.8
     scale: Strength = 0.08
     """Standard deviation of the logarithm of the scale."""
     stretch: Strength = 0.04
     """Standard deviation of the logarithm of width over height."""
     shift: Strength = 0.06
-    """Largest shift, as a part of half the picture's width."""
+    """Largest shift, as a share of half the picture's width."""
     stain_probability: Probability = 0.85
     stain: Strength = 0.2
-    """How much the density and the hue of the cell's body vary."""
+    """Variation of the density and hue of the cell's body."""
     contrast: Strength = 0.2
-    """Standard deviation of the logarithm of the gain of what lies in the cell."""
+    """Standard deviation of the logarithm of the gain of the cell's contents."""
     pallor: Strength = 1.0
-    """How much of the density of the cell's middle may go."""
+    """Largest share of the density of the cell's centre that is removed."""
     rim: Strength = 0.5
     mottle: Strength = 0.25
-    """Largest unevenness that goes slowly across the cell, as a part of its density ..."""
+    """Largest slow unevenness across the cell, as a share of its density ..."""
     blotch: Strength = 0.1
-    """... and in blotches of a sixteenth of the picture, each colour for itself."""
+    """... and in blotches of a sixteenth of the picture, independently in each channel."""
     background_probability: Probability = 0.6
-    """How often the black around the cell is replaced ..."""
+    """Probability that the black around the cell is replaced ..."""
     smear_probability: Probability = 0.75
-    """... and how often of these by a drawn smear with other cells in it, else by one colour."""
+    """... and probability that it is then replaced by a drawn smear with other cells, else by one colour."""
     outline_probability: Probability = 0.3
     bite_probability: Probability = 0.05
     light: Strength = 0.12
@@ -191,12 +191,12 @@ class AugmentationSettings(_Settings):
 
     @property
     def is_off(self) -> bool:
-        """Whether cells are left as they are."""
+        """Whether nothing is augmented."""
         return not (self.moves or self.disturbs or self.jitters)
 
     @property
     def moves(self) -> bool:
-        """Whether cells are flipped, turned, scaled or shifted."""
+        """Whether cells are flipped, rotated, scaled or shifted."""
         affine = self.affine_probability > 0
         return self.quarter_turns or self.rotation_degrees > 0 or affine
 
@@ -207,7 +207,7 @@ class AugmentationSettings(_Settings):
 
     @property
     def disturbs(self) -> bool:
-        """Whether stain, surroundings or optics are disturbed."""
+        """Whether stain, surroundings or optics are augmented."""
         stained = self.stain_probability > 0 and self.stain > 0
         surrounded = max(self.background_probability, self.outline_probability, self.bite_probability) > 0
         return self.clean_probability < 1 and (stained or surrounded or max(self.light, self.focus, self.noise) > 0)
@@ -224,7 +224,7 @@ _NOTHING: Final[dict[str, Any]] = {
     "focus": 0.0,
     "noise": 0.0,
 }
-"""What `start = "nothing"` begins from: the strengths stay, so that a probability is all that switches one on."""
+"""Settings of `start = "nothing"`: strengths keep their defaults, so that a probability alone switches one on."""
 
 
 class LaboratorySettings(_Settings):
@@ -253,37 +253,37 @@ class LaboratorySettings(_Settings):
 
 
 class OptimiserSettings(_Settings):
-    """The optimiser and its learning rate over time."""
+    """Settings of the optimiser and its learning rate over time."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     weight_decay: Strength = 0.02
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    """`one-cycle`: up for a part of the training, then down to nothing (Smith 2018, arXiv 1803.09820)."""
+    """`one-cycle`: the rate rises for part of the training, then falls to 0 (Smith 2018, arXiv 1803.09820)."""
     warmup: Probability = 0.2
     gradient_clip: Strength = 2.0
-    """Largest norm of the gradient; 0 for none."""
+    """Largest norm of the gradient; 0 for no limit."""
     finetune_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of everything after the frozen epochs; without it `learning_rate`."""
+    """Learning rate of all weights after the frozen epochs; without it `learning_rate`."""
 
 
 class TrainingSettings(_Settings):
-    """How long, in what portions, and from which seed."""
+    """Settings of the training: epochs, batches, seed and precision."""
 
     epochs: Count = 24
     batch_size: Count = 96
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Decay per step of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
+    """Decay per step of the moving average of the weights that is kept; 0 keeps the last weights."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after so many epochs without a better validation loss, and keep the best; 0 trains to the end."""
+    """Number of epochs without a better validation loss after which training stops, keeping the best; 0: never."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
     seed: Annotated[int, Field(ge=0)] = 0
     frozen_epochs: Annotated[int, Field(ge=0), LATER] = 0
-    """How many of the epochs train a backbone's head alone."""
+    """Number of epochs that train a backbone's head alone."""
 
 
 class Recipe(_Settings):
-    """How to train one model."""
+    """A recipe: how to train one model."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     description: str = ""
@@ -321,29 +321,29 @@ class Recipe(_Settings):
 
     @property
     def frozen_epochs(self) -> int:
-        """How many epochs train the head alone: all of them where no level of the base is ever trained."""
+        """Number of epochs that train the head alone: all of them where no level of the base is trained."""
         if isinstance(self.network, BackboneSettings) and self.network.trained_levels == 0:
             return self.training.epochs
         return self.training.frozen_epochs
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the resolved recipe, defaults included (later keys' aside), as hex."""
+        """SHA-256, in hex, of the resolved recipe with its defaults, but for those of later keys."""
         return hashlib.sha256(json.dumps(_digested(self), sort_keys=True).encode()).hexdigest()
 
     def to_toml(self) -> str:
-        """Write the resolved recipe, defaults included."""
+        """The resolved recipe with its defaults, as TOML."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def recipe_names() -> list[str]:
-    """List the recipes that come with Giemsa."""
+    """Names of the recipes that come with Giemsa."""
     folder = resources.files("giemsa.lab") / "recipe_files"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Read a recipe, by the name of one that comes with Giemsa or by the path of a TOML file.
+    """Recipe by the name of one that comes with Giemsa, or by the path of a TOML file.
 
     Parameters
     ----------
@@ -360,7 +360,7 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     text, origin = _find(str(name_or_path))
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{origin} is not a TOML file: {error}") from None
     for key, value in (overrides or {}).items():
         _put(content, key, value)
@@ -368,7 +368,7 @@ def load_recipe(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
 
 
 def parse_recipe(content: dict[str, Any], origin: str) -> Recipe:
-    """Check a recipe's content; `origin` stands in the message of a refusal."""
+    """Recipe of a checked content; `origin` is named in the message of an error."""
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -376,7 +376,7 @@ def parse_recipe(content: dict[str, Any], origin: str) -> Recipe:
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
-    """Turn `KEY=VALUE` texts, values in TOML (bare words count as text), into overrides.
+    """Overrides from `KEY=VALUE` texts, with values in TOML (bare words count as text).
 
     Raises
     ------
@@ -390,13 +390,13 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
             raise RecipeError(f"--set {assignment!r} is no assignment: write KEY=VALUE, such as training.epochs=3")
         try:
             overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             overrides[key.strip()] = value
     return overrides
 
 
 def change_weights(recipe: Recipe, weights: str) -> dict[str, Any]:
-    """Turn `--weights` into an override.
+    """Override that `--weights` stands for.
 
     Raises
     ------
@@ -411,12 +411,12 @@ def change_weights(recipe: Recipe, weights: str) -> dict[str, Any]:
 
 
 def network_kinds() -> list[str]:
-    """List the kinds of networks."""
+    """Names of the kinds of networks."""
     return [get_args(settings.model_fields["kind"].annotation)[0] for settings in get_args(NetworkSettings)]
 
 
 def all_keys(kind: str = DEFAULT_KIND) -> list[str]:
-    """List every key of a recipe with this kind of network, dotted."""
+    """All dotted keys of a recipe with this kind of network."""
     return list(_keys(Recipe, "", kind))
 
 
@@ -437,7 +437,7 @@ def _keys(model: type[BaseModel], prefix: str, kind: str) -> list[str]:
 
 
 def _say(error: ValidationError, content: dict[str, Any]) -> str:
-    """Say in one sentence what is wrong with a recipe."""
+    """What is wrong with a recipe, in one sentence."""
     network = content.get("network")
     kind = str(network.get("kind", DEFAULT_KIND)) if isinstance(network, dict) else DEFAULT_KIND
     known = all_keys(kind)
@@ -460,7 +460,7 @@ def _say(error: ValidationError, content: dict[str, Any]) -> str:
 
 
 def _key_of(place: tuple[int | str, ...], known: list[str]) -> str:
-    """Turn Pydantic's place of a problem, which names kinds of networks and types that it tried, into a dotted key."""
+    """Dotted key of a problem, from Pydantic's location, which also names the kinds and types that it tried."""
     parts = [str(part) for part in place if part not in network_kinds()]
     for length in range(1, len(parts)):
         if ".".join(parts[:length]) in known and not parts[length].isdecimal():

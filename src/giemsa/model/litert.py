@@ -8,6 +8,7 @@ An interpreter must not be run by two threads at once, so that each thread gets 
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import threading
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 METADATA_FILE: Final = "giemsa.json"
 PROVIDER: Final = "LiteRT"
 
+MAX_TENSOR_BYTES: Final = 2**30
+"""Memory that the tensors of a graph may take; those of a cell classifier take some megabytes."""
 _MAX_METADATA: Final = 16 * 2**20
 _DTYPES: Final = {"float32": "float", "float64": "double"}  # as ONNX calls them
 
@@ -51,11 +54,6 @@ def read_metadata(content: bytes) -> str | None:
             return reader.read(METADATA_FILE).decode()
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
         return None
-
-
-def is_tflite(content: bytes) -> bool:
-    """Whether the bytes are those of a TensorFlow Lite file, by its identifier."""
-    return content[4:8] == b"TFL3"
 
 
 class LiteRt:
@@ -94,12 +92,12 @@ class LiteRt:
         self._name = name
         self._own = threading.local()
         try:
-            verify(content)
+            check_size(content)
             with silenced():  # it announces its delegate, once for each process
                 interpreter = self._interpreter()
-        except (ValueError, RuntimeError) as error:
+            inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:  # a name that is no UTF-8 is a ValueError too
             raise ModelError(f"{name} is no TensorFlow Lite file that LiteRT can run: {_said(error)}") from error
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         self._input = inputs[0]["index"] if inputs else -1
         # Converters name inputs and outputs as they like; the contract's outputs differ in their number of axes.
         self.inputs = tuple(_spec(one, "cells" if len(inputs) == 1 else str(one["name"])) for one in inputs)
@@ -138,30 +136,30 @@ class LiteRt:
         return interpreter
 
 
-def verify(content: bytes) -> None:
-    """Refuse a flatbuffer with an offset that leads out of it: LiteRT itself would read there, or crash.
+def check_size(content: bytes) -> None:
+    """Refuse a graph whose tensors would fill the memory, before LiteRT makes room for them.
+
+    That a flatbuffer is whole LiteRT checks itself; a shape with a damaged number passes there, and ends the process.
 
     Raises
     ------
     ValueError
-        If any table, vector or text of the model does not lie within the file, or an operator names no tensor.
+        If the tensors have more than `MAX_TENSOR_BYTES` together, or cannot be read.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     try:
-        model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
-        for graph in model.subgraphs:
-            tensors, places = len(graph.tensors), list(graph.inputs) + list(graph.outputs)
-            for operator in graph.operators or ():
-                places += [*(operator.inputs if operator.inputs is not None else ()), *operator.outputs]
-                if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
-                    raise ValueError(f"an operator is of kind {operator.opcodeIndex}")
-            if any(not -1 <= place < tensors for place in places):
-                raise ValueError("an operator names a tensor that is not there")
-            if any(not 0 <= tensor.buffer < len(model.buffers) for tensor in graph.tensors):
-                raise ValueError("a tensor names a buffer that is not there")
+        model = schema.Model.GetRootAs(content, 0)
+        sizes = [
+            math.prod(max(1, int(side)) for side in graph.Tensors(place).ShapeAsNumpy().tolist())
+            for graph in map(model.Subgraphs, range(model.SubgraphsLength()))
+            for place in range(graph.TensorsLength())
+            if graph.Tensors(place).ShapeLength()
+        ]
     except (ValueError, TypeError, IndexError, AttributeError, MemoryError, OverflowError, struct.error) as error:
         raise ValueError(f"its structure is damaged ({_said(error)})") from error
+    if 4 * sum(sizes) > MAX_TENSOR_BYTES:
+        raise ValueError(f"its tensors have {sum(sizes):,} numbers, and at most {MAX_TENSOR_BYTES // 4:,} are computed")
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import numpy as np
 
 from giemsa.errors import ModelError, UsageError
 from giemsa.model.card import METADATA_KEY, ModelCard, parse_card
-from giemsa.model.litert import LiteRt, is_tflite
 from giemsa.model.onnx_runtime import OnnxRuntime
 from giemsa.model.shipped import EMBEDDED_PATH, check_shipped
 
@@ -148,11 +147,23 @@ def open_model(path: str | os.PathLike[str] | None = None, *, threads: int = 1) 
     except OSError as error:
         raise ModelError(f"the model {file} cannot be read: {error.strerror or error}") from error
     digest = check_shipped(file, content)
-    kind = LiteRt if is_tflite(content) else OnnxRuntime
-    runtime: Runtime = kind(content, name=f"the model {file}", threads=threads)
+    runtime = _open_runtime(content, f"the model {file}", threads)
     card = parse_card(runtime.metadata(METADATA_KEY), source=f"the model {file}")
     _check_graph(runtime, card, file)
     return Model(runtime, card=card, digest=digest, path=file, threads=threads)
+
+
+def is_tflite(content: bytes) -> bool:
+    """Whether the bytes are those of a TensorFlow Lite file, by its identifier."""
+    return content[4:8] == b"TFL3"
+
+
+def _open_runtime(content: bytes, name: str, threads: int) -> Runtime:
+    if not is_tflite(content):
+        return OnnxRuntime(content, name=name, threads=threads)
+    from giemsa.model.litert import LiteRt  # and with it zipfile, which nothing else needs at the start
+
+    return LiteRt(content, name=name, threads=threads)
 
 
 def _locate(path: str | os.PathLike[str] | None) -> Path:

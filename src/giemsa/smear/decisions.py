@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from giemsa.errors import DataError
+from giemsa.files import read_small_file
 
 if TYPE_CHECKING:
     import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from giemsa.smear.results import Decision
 
 DECISIONS_VERSION: Final = 1
+_MAX_BYTES: Final = 64 * 2**20
 Key = tuple[str, int, int, int, int]
 
 
@@ -42,7 +44,7 @@ class Decisions:
     complete_fields: frozenset[str] = frozenset()
 
     def named_as(self, fields: Iterable[str]) -> Decisions:
-        """Give these decisions under the names that a smear's fields have now.
+        """These decisions under the names that a smear's fields have now.
 
         A field that was uploaded to the dashboard is called `a.jpg`, and `smears/P1/a.jpg` on the command line: one that
         the smear does not have is taken for the only one of it whose file is called so. Cells must then agree in their
@@ -70,7 +72,7 @@ def _file(name: str) -> str:
 
 
 def read_decisions(path: str | os.PathLike[str]) -> Decisions:
-    """Read a file of decisions.
+    """What a file of decisions holds.
 
     Raises
     ------
@@ -79,19 +81,21 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
     """
     path = Path(path)
     try:
-        return parse_decisions(json.loads(path.read_text(encoding="utf-8")))
+        return parse_decisions(json.loads(read_small_file(path, _MAX_BYTES)))
     except OSError as error:
         raise DataError(f"the decisions {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except KeyError as error:
+        raise DataError(f"{path} is no file of decisions as the report saves them: it lacks {error}") from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is no file of decisions as the report saves them: {error}") from error
 
 
 def parse_decisions(raw: Any) -> Decisions:  # noqa: ANN401
-    """Check what a file of decisions holds.
+    """Decisions from the JSON of a file of them.
 
     Raises
     ------
-    ValueError, TypeError, KeyError
+    ValueError, TypeError, KeyError, OverflowError
         If it is something else.
     """
     if not isinstance(raw, dict) or raw.get("giemsa_decisions") != DECISIONS_VERSION:

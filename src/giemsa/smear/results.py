@@ -1,4 +1,4 @@
-"""What reading a smear gives, as frozen types."""
+"""Results of reading a smear, as frozen types."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
     from giemsa.smear.counting import Count
+    from giemsa.stamps import Stamp
 
 Decision = Literal["confirmed", "rejected"]
 CellVerdict = Literal["parasitized", "uninfected"]
@@ -80,6 +81,8 @@ class ReadField:
         A JPEG of the field, at most 1,280 px wide, for overlays; empty where it could not be decoded.
     thumbnails : tuple of Thumbnail
         Of its most suspicious cells.
+    stamp : Stamp or None
+        Of the file that it was read from, so that a later run can tell whether it is the same; None of an array.
     """
 
     field: str
@@ -95,6 +98,7 @@ class ReadField:
     explained: float
     picture: bytes = dataclasses.field(default=b"", repr=False)
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,26 @@ class Reference:
     spread: float
     cells: int
     slide_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """What is known of a slide once all of its fields are read.
+
+    Attributes
+    ----------
+    centre, spread : float
+        Of its healthy cells' logits.
+    cells : int
+        How many these come from.
+    diameter_px : float
+        The median of its fields' red cells.
+    """
+
+    centre: float
+    spread: float
+    cells: int
+    diameter_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +234,16 @@ class SmearSummary:
         How many cells these come from.
     rates : str
         Where the rates of right and wrong calls come from.
-    sensitivity, false_alarms : float
-        Their means.
-    design_effect : float
-        By how much counts are divided, since cells of one field are not independent.
+    rates_measured : bool
+        Whether slides of this laboratory were reviewed.
+    rates_lack : str
+        What the site's file does not tell; empty where nothing is missing or no site is given.
+    slides_reviewed : int
+        How many slides they come from; 0 where they are assumed.
+    sensitivity, false_alarms : tuple of float
+        On another slide of this laboratory: median and 95 % limits. Of infected cells found and called; of healthy ones.
+    called_per_field : tuple of float
+        Least, median and most cells that the classifier called in a counted field.
     model, model_sha256, giemsa, command : str
         What was used.
     """
@@ -233,9 +263,11 @@ class SmearSummary:
     reference_cells: int
     rates: str
     rates_measured: bool
-    sensitivity: float
-    false_alarms: float
-    design_effect: float
+    rates_lack: str
+    slides_reviewed: int
+    sensitivity: tuple[float, float, float]
+    false_alarms: tuple[float, float, float]
+    called_per_field: tuple[float, float, float]
     model: str
     model_sha256: str
     giemsa: str

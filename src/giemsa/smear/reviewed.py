@@ -3,11 +3,16 @@
 - Annotated fields (`giemsa.formats.boxed_fields`), every infected cell of which is boxed. A found cell that no infected
   box covers is healthy; boxes of white cells, platelets, artefacts and what the reader found difficult are passed over.
 - The output folder of a smear with a `decisions.json` in it: the fields that it names as complete.
+
+Each slide is judged against its own healthy cells. In annotations fields name their slide or patient; those of a file
+that name neither are one slide, and so is an output folder.
 """
 
 from __future__ import annotations
 
-import json
+import os
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,19 +21,20 @@ import numpy as np
 from giemsa.errors import DataError
 from giemsa.formats.boxed_fields import find_annotations, read_annotations
 from giemsa.smear.decisions import read_decisions
-from giemsa.smear.output import SmearFolder
-from giemsa.smear.reading import SmearReader, judge_field, slide_of
+from giemsa.smear.pipeline import judge_fields, slide_of
 from giemsa.smear.site import LabelledField
+from giemsa.smear.store import SmearFolder
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from giemsa.formats.boxed_fields import LabelledObject
+    from giemsa.smear.reading import SmearReader
     from giemsa.smear.results import JudgedField, ReadField
 
+_EXPECTED: Final = "expected a file of annotations or the output folder of `giemsa smear` with decisions.json in it"
 _SAME: Final = 0.4  # intersection over union from which a box is a cell's label
 
 
@@ -45,22 +51,22 @@ def read_reviewed(paths: Iterable[str | os.PathLike[str]], reader: SmearReader) 
     fields: list[LabelledField] = []
     for given in paths:
         path = Path(given)
+        if not os.path.lexists(path):  # of names that no system takes, too
+            raise DataError(f"there is no file or folder {path}; {_EXPECTED}")
         if path.is_dir() and (path / "fields.jsonl").is_file():
             fields += _of_smear(path, reader)
         elif path.is_dir() and (annotations := find_annotations(path)) is not None:
             fields += _of_annotations(annotations, reader)
         elif path.is_file():
             fields += _of_annotations(path, reader)
-        elif not path.exists():
-            raise DataError(f"there is no file or folder {path}; expected a file of annotations or the output folder of "
-                            "`giemsa smear` with decisions.json in it")  # fmt: skip
         else:
-            raise DataError(f"{path} holds no reviewed fields; expected a file of annotations or the output folder of "
-                            "`giemsa smear` with decisions.json in it")  # fmt: skip
+            raise DataError(f"{path} holds no reviewed fields; {_EXPECTED}")
     return fields
 
 
-def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> LabelledField:
+def labelled(
+    judged: JudgedField, objects: Sequence[LabelledObject], *, slide: str = "", patient: str = ""
+) -> LabelledField:
     """Match a field's cells with what people labelled in it.
 
     Parameters
@@ -69,6 +75,8 @@ def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> Labelled
         The field.
     objects : sequence of LabelledObject
         Boxes; those of anything but red cells are passed over.
+    slide, patient : str
+        Where the field comes from; empty where that is not known.
     """
     boxes = np.array([[c.x0, c.y0, c.x1, c.y1] for c in judged.cells], float).reshape(-1, 4)
     kept = [one for one in objects if one.kind in ("healthy", "infected")]
@@ -86,6 +94,8 @@ def labelled(judged: JudgedField, objects: Sequence[LabelledObject]) -> Labelled
         infected,
         missed_infected=int((sick & ~found & whole).sum()),
         missed_healthy=int((~sick & ~found & whole).sum()),
+        slide=slide,
+        patient=patient,
     )
 
 
@@ -120,7 +130,7 @@ def matched(boxes: NDArray[np.float64], labels: NDArray[np.float64], least: floa
 
 
 def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the overlap of every box with every other, float64 [N, M]."""
+    """Intersection over union of every box with every other, float64 [N, M]."""
     low = np.maximum(first[:, np.newaxis, :2], second[np.newaxis, :, :2])
     high = np.minimum(first[:, np.newaxis, 2:], second[np.newaxis, :, 2:])
     both = np.clip(high - low, 0, None).prod(axis=2)
@@ -129,7 +139,7 @@ def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float
 
 
 def _whole(labels: NDArray[np.float64], read: ReadField) -> NDArray[np.bool_]:
-    """Tell which labelled cells the border does not cut."""
+    """Which labelled cells the border does not cut."""
     x0, y0, x1, y1 = labels.T
     return np.asarray((x0 > 4) & (y0 > 4) & (x1 < read.width - 4) & (y1 < read.height - 4))
 
@@ -144,11 +154,21 @@ def _of_annotations(path: Path, reader: SmearReader) -> Iterator[LabelledField]:
             )
         if not (path.parent / name).is_file():
             raise DataError(f"{path} names the photograph {name}, which is not beside it")
-    reads = list(map(_lighter, reader.read_fields(path.parent / name for name in annotations)))
-    slide = slide_of(reads)
+    laboratories = sorted({field.laboratory for field in annotations.values() if field.laboratory})
+    if len(laboratories) > 1:
+        raise DataError(
+            f"{path} has fields of {len(laboratories)} laboratories ({', '.join(laboratories)}); rates of one do not hold in "
+            "another, so calibrate each on its own fields"
+        )
+    reads = map(_lighter, reader.read_fields(path.parent / name for name in annotations))
+    slides: dict[tuple[str, str], list[tuple[ReadField, Sequence[LabelledObject]]]] = defaultdict(list)
     for field, read in zip(annotations.values(), reads, strict=True):
-        if not read.refusal:
-            yield labelled(judge_field(read, slide, np.inf, {}), field.objects)
+        slides[field.patient or "", field.slide or ""].append((read, field.objects))
+    for (patient, slide), fields in slides.items():
+        own = [read for read, _ in fields]
+        for judged, (_, objects) in zip(judge_fields(own, slide_of(own), np.inf, {}), fields, strict=True):
+            if not judged.read.refusal:
+                yield labelled(judged, objects, slide=slide, patient=patient)
 
 
 def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
@@ -159,23 +179,21 @@ def _of_smear(folder: Path, reader: SmearReader) -> Iterator[LabelledField]:
         raise DataError(f"{folder / 'decisions.json'} names no field in which every cell was looked at; tick that in the "
                         "report for the fields where it is so")  # fmt: skip
     smear = SmearFolder(folder)
-    header = json.loads(smear.state.open(encoding="utf-8").readline())
-    if header.get("model_sha256") != reader.model.digest:
+    if smear.header().get("model_sha256") != reader.model.digest:
         raise DataError(f"the smear {folder} was read with another model than {reader.model.path}; read it again")
-    slide = smear.slide()
     decisions = decisions.named_as(smear.names())
-    for read in smear.read_fields():
-        if read.field in decisions.complete_fields and not read.refusal:
-            judged = judge_field(read, slide, np.inf, decisions.cells)
+    patient = smear.patient()
+    for judged in judge_fields(smear, slide_of(smear), np.inf, decisions.cells):
+        if judged.read.field in decisions.complete_fields and not judged.read.refusal:
             yield LabelledField(
-                read.field,
+                judged.read.field,
                 np.array([c.relative_logit for c in judged.cells], float),
                 np.array([c.decision == "confirmed" for c in judged.cells], bool),
+                slide=folder.resolve().name,
+                patient=patient,
             )
 
 
 def _lighter(read: ReadField) -> ReadField:
-    """Drop the pictures, which nobody looks at here."""
-    from dataclasses import replace
-
+    """The field without its pictures, which nobody looks at here."""
     return replace(read, picture=b"", thumbnails=())

@@ -60,7 +60,7 @@ class Units:
     count: int
 
     def select(self, chosen: NDArray[np.bool_] | IntArray) -> Units:
-        """Return the units of some of the cells, numbered anew."""
+        """Units of some of the cells, numbered anew."""
         present, of_cell = np.unique(self.of_cell[chosen], return_inverse=True)
         return Units(self.kind, of_cell.astype(np.intp), int(present.size))
 
@@ -218,7 +218,7 @@ def draw(
     resamples: int = RESAMPLES,
     at_once: int = 100,
 ) -> Draws:
-    """Draw one figure; see `draw_many`."""
+    """One figure of all units, of resamples, and of all but each one; see `draw_many`."""
 
     def named(multiplicity: FloatArray) -> dict[str, FloatArray]:
         return {"": statistic(multiplicity)}
@@ -235,7 +235,7 @@ def draw_many(
     resamples: int = RESAMPLES,
     at_once: int = 100,
 ) -> dict[str, Draws]:
-    """Compute figures of all units, of resamples, and of all but each one.
+    """Figures of all units, of resamples, and of all but each one.
 
     From generators of the same seed, the same resamples are drawn, so that differences are paired.
 
@@ -273,9 +273,17 @@ def draw_many(
 
 
 def draw_figures(tally: Tally, kind: Unit, rng: np.random.Generator, *, resamples: int = RESAMPLES) -> dict[str, Draws]:
-    """Draw every metric of a set of cells, in the order of `giemsa.stats.metrics.METRICS`."""
+    """Every metric of a set of cells, drawn, in the order of `giemsa.stats.metrics.METRICS`."""
     at_once = max(1, min(resamples, _CELLS_AT_ONCE // max(1, tally.cells)))
     return draw_many(tally.figures, tally.units, kind, rng, resamples=resamples, at_once=at_once)
+
+
+def draw_figure(
+    tally: Tally, statistic: Statistic, kind: Unit, rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> Draws:
+    """One figure of a set of cells, drawn, such as `tally.roc_auc`."""
+    at_once = max(1, min(resamples, _CELLS_AT_ONCE // max(1, tally.cells)))
+    return draw(statistic, tally.units, kind, rng, resamples=resamples, at_once=at_once)
 
 
 def estimate_figures(
@@ -352,7 +360,7 @@ def bootstrap_reliability(
 def draw_shares(
     events: FloatArray, trials: FloatArray, kind: Unit, rng: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> list[Draws]:
-    """Draw many shares in the same resamples.
+    """Many shares, drawn in the same resamples.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class SetReport:
     figures : mapping of str to Estimate
         In the order of `giemsa.stats.metrics.METRICS`.
     reliability : ReliabilityCurve
-        Said and seen shares by bins of p_parasitized.
+        Predicted and observed shares by bins of p_parasitized.
     share_low, share_high : (B,) ndarray of float64
         Interval of `reliability.share`; NaN where there is none.
     """

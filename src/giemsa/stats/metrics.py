@@ -115,7 +115,7 @@ class PrecisionRecallCurve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReliabilityCurve:
-    """Said and seen shares of parasitized cells, by bins of p_parasitized; NaN in empty bins.
+    """Predicted and observed shares of parasitized cells, by bins of p_parasitized; NaN in empty bins.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class ReliabilityCurve:
 
 
 def confusion(positive: ArrayLike, called: ArrayLike, weights: ArrayLike | None = None) -> Confusion:
-    """Count cells by label and verdict.
+    """Cells counted by label and verdict.
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def sensitivity_at(
 
 
 def roc_curve(positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> RocCurve:
-    """Compute every point of the ROC curve; a rate of a class without cells is NaN.
+    """Every point of the ROC curve; a rate of a class without cells is NaN.
 
     Parameters, Raises: as `roc_auc`.
     """
@@ -304,7 +304,7 @@ def roc_curve(positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None =
 def precision_recall_curve(
     positive: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None
 ) -> PrecisionRecallCurve:
-    """Compute every point of the precision-recall curve; recall without a parasitized cell is NaN.
+    """Every point of the precision-recall curve; recall without a parasitized cell is NaN.
 
     Parameters, Raises: as `roc_auc`.
     """
@@ -318,7 +318,7 @@ def precision_recall_curve(
 def reliability_curve(
     positive: ArrayLike, p_parasitized: ArrayLike, weights: ArrayLike | None = None, *, bins: int = ECE_BINS
 ) -> ReliabilityCurve:
-    """Compare said and seen shares of parasitized cells in equal-width bins of p_parasitized.
+    """Predicted and observed shares of parasitized cells, in equal-width bins of p_parasitized.
 
     Parameters, Raises: as `roc_auc`; `p_parasitized` is 0 to 1, `bins` at least 1.
     """
@@ -333,7 +333,7 @@ def reliability_curve(
 
 
 def why_undefined(metric: str, counts: Confusion) -> str:
-    """Say in a few words why a metric is NaN for these counts; an empty string where it is defined.
+    """Reason, in a few words, why a metric is NaN for these counts; empty where it is defined.
 
     Parameters
     ----------
@@ -421,12 +421,12 @@ class Tally:
         self.bin_positive = self._per_unit_and_bin(bin_of, is_positive.astype(np.float64))
 
     def confusion(self, multiplicity: ArrayLike | None = None) -> Confusion:
-        """Count cells by label and verdict, each unit as often as `multiplicity` [..., U] says (once by default)."""
+        """Cells counted by label and verdict, each unit as often as `multiplicity` [..., U] says (once by default)."""
         sums = self._weights(multiplicity) @ self._counts
         return Confusion(sums[..., 0], sums[..., 1], sums[..., 2], sums[..., 3])
 
     def figures(self, multiplicity: ArrayLike | None = None) -> dict[str, FloatArray]:
-        """Compute all of `METRICS` with each unit counted as often as `multiplicity` says.
+        """All of `METRICS`, with each unit counted as often as `multiplicity` says.
 
         Parameters
         ----------
@@ -474,7 +474,7 @@ class Tally:
         return found if found is not None and found[1].sum() > 0 else None
 
     def reliability(self, multiplicity: ArrayLike | None = None) -> ReliabilityCurve:
-        """Compute the reliability curve in `ECE_BINS` bins, each unit counted as `multiplicity` [..., U] says."""
+        """Reliability curve in `ECE_BINS` bins, each unit counted as `multiplicity` [..., U] says."""
         weights = self._weights(multiplicity)
         cells = weights @ self.bin_cells
         return ReliabilityCurve(
@@ -544,7 +544,7 @@ def _average_precision(tp: FloatArray, fp: FloatArray) -> FloatArray:
 
 
 def _steps(sums: FloatArray) -> FloatArray:
-    """Return what each cumulative sum adds to the one before; faster than numpy.diff with a 0 prepended."""
+    """What each cumulative sum adds to the one before; faster than numpy.diff with a 0 prepended."""
     steps = sums.copy()
     steps[..., 1:] -= sums[..., :-1]
     return steps

@@ -1,4 +1,4 @@
-"""Puts it together: one FastAPI application with Dash on it."""
+"""Puts it together: one FastAPI application, behind what every request passes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from giemsa import __version__
 from giemsa.classifier import Classifier
 from giemsa.smear.site import read_site
 from giemsa.verdicts import DISCLAIMER
-from giemsa.web.api import EXAMPLE as CELLS_EXAMPLE
-from giemsa.web.api import Desk, api_router
 from giemsa.web.batching import Batcher
+from giemsa.web.calls import Calls
 from giemsa.web.counts import Counts
 from giemsa.web.database import Reviews
 from giemsa.web.figures import embedded_curves, read_curves
 from giemsa.web.guard import Guard
-from giemsa.web.page import add_page
+from giemsa.web.limits import BodyLimits, Room
 from giemsa.web.problems import add_problem_handlers
-from giemsa.web.reviews import reviews_router
+from giemsa.web.routes.cells import EXAMPLE as CELLS_EXAMPLE
+from giemsa.web.routes.cells import cells_router
+from giemsa.web.routes.model import model_router
+from giemsa.web.routes.pages import pages_router, static_files
+from giemsa.web.routes.reviews import reviews_router
+from giemsa.web.routes.server import server_router
+from giemsa.web.routes.smears import EXAMPLE as SMEAR_EXAMPLE
+from giemsa.web.routes.smears import smears_router
+from giemsa.web.schemas import ProblemAnswer
 from giemsa.web.settings import check_settings
-from giemsa.web.smears import EXAMPLE as SMEAR_EXAMPLE
-from giemsa.web.smears import Smears, smears_router
-from giemsa.web.uploads import Folder, Room
+from giemsa.web.smears import Smears
+from giemsa.web.state import AppState
+from giemsa.web.uploads import Folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +60,7 @@ Errors are `application/problem+json` (RFC 9457). {DISCLAIMER}
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """Make the application of a server.
+    """Application of a server.
 
     Raises
     ------
@@ -64,18 +71,13 @@ def create_app(settings: Settings) -> ASGIApp:
     cv2.setNumThreads(1)  # each worker decodes and resizes by itself
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what it says of a broken body is in the answer
-    counts = Counts()
-    classifier = Classifier(settings.model, threads=settings.threads)
-    batcher = Batcher(classifier, capacity=settings.queue_cells, on_run=counts.ran)
-    room = Room(settings.max_held_bytes)
-    counts.watch("giemsa_waiting_cells", "Pictures that wait for the model", lambda: batcher.waiting)
-    counts.watch("giemsa_held_bytes", "Bytes of bodies that are held", lambda: room.held)
-    folder = Folder()
-    site = read_site(settings.site, model_sha256=classifier.model.digest) if settings.site is not None else None
-    desk = Desk(settings, classifier, batcher, room, folder, counts, _curves(settings, classifier.model), site)
-    smears = Smears(desk)
-    counts.watch("giemsa_smears_under_way", "Smears that are being read", lambda: smears.under_way)
-    reviews = Reviews(settings.database or f"sqlite:///{folder.path / 'reviews.sqlite'}")
+    state = _open(settings)
+    room = Room(settings.max_held_bytes, reserve=settings.reserved_bytes, small=settings.small_bytes)
+    smears = Smears(state)
+    state.counts.watch("giemsa_waiting_cells", "Pictures that wait for the model", lambda: state.batcher.waiting)
+    state.counts.watch("giemsa_held_bytes", "Bytes of bodies that are held", lambda: room.held)
+    state.counts.watch("giemsa_smears_under_way", "Smears that are being read", lambda: smears.under_way)
+    state.counts.watch("giemsa_database_calls", "Calls of the database under way", lambda: state.calls.under_way)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -83,28 +85,51 @@ def create_app(settings: Settings) -> ASGIApp:
             yield
         finally:
             smears.close()
-            batcher.close()
-            reviews.close()
-            folder.close()
+            state.batcher.close()
+            if not state.calls.under_way:  # else it would wait for a database that does not answer
+                state.reviews.close()
+            state.folder.close()
 
+    # no redirects, which would name whatever host a caller says that this is
     app = FastAPI(title="Giemsa", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
-                  docs_url=None, redoc_url=None, openapi_url=None)  # fmt: skip
+                  docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)  # fmt: skip
     add_problem_handlers(app)
-    app.include_router(api_router(desk))
-    app.include_router(smears_router(smears))
-    app.include_router(reviews_router(desk, reviews))
+    for router in (cells_router(state), model_router(state), server_router(state), smears_router(smears),
+                   reviews_router(state), pages_router()):  # fmt: skip
+        app.include_router(router)
+    for path, files in static_files().items():
+        app.mount(path, files)
     schema = _schema(app, settings)
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> dict[str, Any]:
         return schema
 
-    hashes = add_page(app, desk)
-    return Guard(app, settings, counts, hashes)
+    return Guard(BodyLimits(app, room, settings.max_upload_bytes), settings, state.counts)
+
+
+def _open(settings: Settings) -> AppState:
+    """Open all that a server works with; what cannot be opened ends it before it listens."""
+    counts = Counts()
+    classifier = Classifier(settings.model, threads=settings.threads)
+    site = read_site(settings.site, model_sha256=classifier.model.digest) if settings.site is not None else None
+    curves = _curves(settings, classifier.model)
+    folder = Folder()
+    return AppState(
+        settings=settings,
+        classifier=classifier,
+        batcher=Batcher(classifier, capacity=settings.queue_cells, on_run=counts.ran),
+        folder=folder,
+        counts=counts,
+        reviews=Reviews(settings.database or f"sqlite:///{folder.path / 'reviews.sqlite'}"),
+        calls=Calls(),
+        curves=curves,
+        site=site,
+    )
 
 
 def _curves(settings: Settings, model: Model) -> list[dict[str, Any]]:
-    """Gather the labelled predictions that there are, those of the model that judges first."""
+    """Labelled predictions that there are, those of the model that judges first."""
     found = [embedded_curves(model.digest), *(read_curves(run) for run in settings.runs)]
     known = [one | {"serving": one["model_sha256"] == model.digest} for one in found if one is not None]
     return sorted(known, key=lambda one: not one["serving"])
@@ -114,8 +139,6 @@ def _schema(app: FastAPI, settings: Settings) -> dict[str, Any]:
     """Describe the API as it is: what FastAPI adds of its own form of errors is not what this server answers."""
     schema = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes,
                          openapi_version="3.1.0")  # fmt: skip
-    from giemsa.web.api import ProblemAnswer
-
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["ProblemAnswer"] = ProblemAnswer.model_json_schema()

@@ -45,6 +45,13 @@ class _Job:
     results: dict[int, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What went wrong, whatever it was, in the place of a result."""
+
+    error: Exception
+
+
 class Batcher:
     """Runs a classifier for many requests at once.
 
@@ -140,18 +147,30 @@ class Batcher:
 
     async def _run(self, batch: list[tuple[_Job, int]]) -> None:
         self._on_run(len(batch))
-        try:
-            results = await asyncio.get_running_loop().run_in_executor(self._pool, self._judge, batch)
-        except Exception as error:
-            for job in {job for job, _ in batch}:
-                if not job.done.done():
-                    job.done.set_exception(error)
-            return
+        results = await asyncio.get_running_loop().run_in_executor(self._pool, self._judge_apart, batch)
         for (job, index), result in zip(batch, results, strict=True):
-            job.results[index] = result
+            if isinstance(result, _Fault):
+                if not job.done.done():
+                    job.done.set_exception(result.error)
+            else:
+                job.results[index] = result
         for job in dict.fromkeys(job for job, _ in batch):
             if not job.done.done():
                 _tell(job)
+
+    def _judge_apart(self, batch: list[tuple[_Job, int]]) -> list[Any]:
+        """Judge together; if that fails, each request's pictures apart, so that a fault stays with who brought it."""
+        try:
+            return self._judge(batch)
+        except Exception as error:
+            jobs = list(dict.fromkeys(job for job, _ in batch))
+            if len(jobs) == 1:
+                return [_Fault(error)] * len(batch)
+        results: dict[tuple[_Job, int], Any] = {}
+        for job in jobs:
+            mine = [one for one in batch if one[0] is job]
+            results |= zip(mine, self._judge_apart(mine), strict=True)
+        return [results[one] for one in batch]
 
     def _judge(self, batch: list[tuple[_Job, int]]) -> list[Any]:
         shown_px = max(job.shown_px for job, _ in batch)

@@ -62,5 +62,5 @@ class Counts:
             self._fields.labels("left out" if one else "counted").inc()
 
     def text(self) -> bytes:
-        """Give all of it in Prometheus's text format 0.0.4."""
+        """All of it in Prometheus's text format 0.0.4."""
         return generate_latest(self.registry)

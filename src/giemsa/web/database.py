@@ -50,6 +50,13 @@ _pictures: Final = sa.Table(
     sa.Column("image", sa.Text, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
+_PATIENCE_S: Final = 5
+"""How long a lock, a statement or a connection is waited for."""
+_POSTGRESQL_LIMITS: Final[dict[str, Any]] = {
+    "connect_timeout": _PATIENCE_S,
+    "options": f"-c statement_timeout={1000 * _PATIENCE_S} -c lock_timeout={1000 * _PATIENCE_S}",
+    "tcp_user_timeout": 1000 * _PATIENCE_S,  # a machine that is gone
+}
 _REFUSED: Final = "answers and pictures are kept as they came"
 
 
@@ -114,18 +121,26 @@ class Reviews:
                              "postgresql://USER:PASSWORD@HOST/NAME") from error  # fmt: skip
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.host and "@" in parsed.host:  # the rest of a password, which must not be shown
+            raise UsageError("--database has more than one @; write one that belongs to the password as %40")
         self.shown = parsed.render_as_string(hide_password=True)
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise UsageError(
                 f"--database {self.shown} is of {parsed.get_backend_name()}; expected sqlite or postgresql"
             )
-        if parsed.get_backend_name() == "sqlite":
+        self._file = _File(Path(parsed.database or "")) if parsed.get_backend_name() == "sqlite" else None
+        limits = {} if self._file is not None else _POSTGRESQL_LIMITS
+        if self._file is not None:
             _prepare_file(parsed, existing=existing)
         try:
-            self._engine = sa.create_engine(parsed, pool_pre_ping=True)
-            if parsed.get_backend_name() == "sqlite":
+            self._engine = sa.create_engine(parsed, pool_pre_ping=True, pool_timeout=_PATIENCE_S,
+                                            connect_args=limits)  # fmt: skip
+            if self._file is not None:
                 sa.event.listen(self._engine, "connect", _set_up_sqlite)
             self._create()
+            if self._file is not None:
+                self._file.remember()
+                sa.event.listen(self._engine, "do_connect", self._file.before_connecting)
         except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
             raise OutputError(f"the database {self.shown} cannot be used: {_said(error)}") from error
 
@@ -161,14 +176,14 @@ class Reviews:
                 return kept, False
 
     def all(self) -> Iterator[Review]:
-        """Give every answer, oldest first."""
+        """Every answer, oldest first."""
         with self._said(), self._engine.connect() as connection:
             result = connection.execution_options(yield_per=1000).execute(sa.select(_reviews).order_by(_reviews.c.id))
             for row in result.mappings():
                 yield Review(**{name: row[name] for name in Review.__dataclass_fields__})
 
     def current(self, *, reviewer: str | None = None) -> list[Review]:
-        """Give the answers that count: the last of each person on each picture, unless it was withdrawn."""
+        """Answers that count: the last of each person on each picture, unless it was withdrawn."""
         newest = sa.select(sa.func.max(_reviews.c.id)).group_by(_reviews.c.reviewer, _reviews.c.image_sha256)
         query = sa.select(_reviews).where(_reviews.c.id.in_(newest), _reviews.c.answer != "withdrawn")
         if reviewer is not None:
@@ -188,7 +203,7 @@ class Reviews:
                 return
 
     def kept_pictures(self) -> list[tuple[str, str, int]]:
-        """Give digest and name of each kept picture, and by how many people it was answered; the fewest first."""
+        """Digest and name of each kept picture, and by how many people it was answered; the fewest first."""
         answers = (
             sa.select(_reviews.c.image_sha256, sa.func.count(_reviews.c.reviewer.distinct()).label("people"))
             .group_by(_reviews.c.image_sha256)
@@ -204,7 +219,7 @@ class Reviews:
             return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
 
     def picture(self, sha256: str) -> bytes | None:
-        """Give the file of a kept picture."""
+        """File of a kept picture; None where it is not kept."""
         with self._said(), self._engine.connect() as connection:
             content = connection.execute(
                 sa.select(_pictures.c.content).where(_pictures.c.sha256 == sha256)
@@ -233,13 +248,69 @@ class Reviews:
                 for statement in _guards(connection.dialect.name, table.name):
                     connection.execute(sa.text(statement))
 
+    def check(self) -> None:
+        """Ask whether answers can be kept.
+
+        Raises
+        ------
+        OutputError
+            If not.
+        """
+        with self._said(), self._engine.connect() as connection:
+            connection.execute(sa.select(sa.literal(1)))
+
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """Say in one sentence what a database did not do."""
+        """Turn what a database did not do into one sentence; before, and after, its file must be there."""
         try:
+            self._check_file()
             yield
-        except SQLAlchemyError as error:
+            self._check_file()
+        except (SQLAlchemyError, _FileGoneError) as error:
             raise OutputError(f"the database {self.shown} cannot be used: {_said(error)}") from error
+
+    def _check_file(self) -> None:
+        """Refuse if the file that is open is not the one that lies there: what is written to it is lost."""
+        if self._file is None or self._file.is_the_same():
+            return
+        self._engine.dispose()
+        if not self._file.path.is_file():
+            raise _FileGoneError(f"the file {self._file.path} is gone; put it back")
+        self._file.remember()  # another one was put in its place
+        self._create()
+        raise _FileGoneError(f"another file was put in the place of {self._file.path}; it is used from now on")
+
+
+class _FileGoneError(Exception):
+    """The file of a database was removed or replaced while it was open."""
+
+
+class _File:
+    """The file of an SQLite database, and which one it was when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[int, int] | None = None
+
+    def remember(self) -> None:
+        """Take the file that lies there for the one that is open."""
+        self._opened = self._now()
+
+    def is_the_same(self) -> bool:
+        """Whether the file that was opened still lies there."""
+        return self._now() == self._opened
+
+    def before_connecting(self, *_: object) -> None:
+        """Refuse to connect to nothing, which would make an empty database in its place."""
+        if self._opened is not None and not self.path.is_file():
+            raise _FileGoneError(f"the file {self.path} is gone; put it back")
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _prepare_file(url: sa.URL, *, existing: bool) -> None:
@@ -258,7 +329,12 @@ def _prepare_file(url: sa.URL, *, existing: bool) -> None:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
     """Let readers and a writer work side by side, wait for each other, and write through to the disk."""
-    for statement in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 20000", "secure_delete = ON"):
+    for statement in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"busy_timeout = {1000 * _PATIENCE_S}",
+        "secure_delete = ON",
+    ):
         connection.execute(f"PRAGMA {statement}")
 
 

@@ -10,6 +10,7 @@ from giemsa.data.index import read_index
 from giemsa.data.labels import REVIEWED_COLUMNS
 from giemsa.errors import DataError
 from giemsa.files import replace_file
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.verdicts import LABELS
 from giemsa.web.database import Review
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_answers(reviews: Reviews, output: Path, *, reviewers: Sequence[str] | None = None) -> str:
-    """Write every answer, withdrawn ones too, oldest first.
+    """Write every answer, withdrawn ones too, oldest first; what a spreadsheet would run is guarded.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def write_answers(reviews: Reviews, output: Path, *, reviewers: Sequence[str] | 
     columns = tuple(Review.__dataclass_fields__)
     count = 0
     with replace_file(output) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow(columns)
         for review in reviews.all():
             if reviewers is None or review.reviewer in reviewers:

@@ -19,7 +19,8 @@ import numpy as np
 
 from giemsa.errors import DataError, UsageError
 from giemsa.formats.evaluations import Predictions, read_labelled_predictions
-from giemsa.stats.bootstrap import draw, draw_shares, units_of
+from giemsa.stats.bootstrap import draw_figure, draw_shares, units_of
+from giemsa.stats.intervals import clopper_pearson
 from giemsa.stats.metrics import Tally
 
 if TYPE_CHECKING:
@@ -153,6 +154,10 @@ def _interval(events: Floats, trials: Floats, kind: Unit) -> dict[str, list[floa
     """Limits of sum(events) / sum(trials) over units; events [T, U], trials [U]."""
     if not trials.sum():
         return None
+    if kind == "cells":  # taken for independent: the exact interval is all that a bootstrap could give
+        some = [clopper_pearson(seen, trials.sum()) for seen in events.sum(axis=1)]
+        low, high = np.array(some).T
+        return {"low": low.round(_DIGITS).tolist(), "high": high.round(_DIGITS).tolist()}
     limits = np.empty((2, len(events)))
     rng = np.random.default_rng(0)
     for which, drawn in enumerate(draw_shares(events, trials[np.newaxis], kind, rng, resamples=RESAMPLES)):
@@ -165,7 +170,7 @@ def _interval(events: Floats, trials: Floats, kind: Unit) -> dict[str, list[floa
 def _roc_auc(cells: Cells) -> dict[str, Any]:
     """Area under the ROC curve with its interval."""
     tally = Tally(cells.positive, cells.p, 0.5, cells.unit)
-    found = draw(tally.roc_auc, tally.units, cells.kind, np.random.default_rng(0), resamples=RESAMPLES).estimate()
+    found = draw_figure(tally, tally.roc_auc, cells.kind, np.random.default_rng(0), resamples=RESAMPLES).estimate()
     return found.to_dict() | {
         "low": 0.0 if found.low is None else found.low,
         "high": 1.0 if found.high is None else found.high,

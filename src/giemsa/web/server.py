@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -11,14 +10,14 @@ import uvicorn
 
 from giemsa.errors import UsageError
 from giemsa.web.app import create_app
+from giemsa.web.logs import set_up_logging
+from giemsa.web.protocol import HEADERS_S, MAX_CONNECTIONS, MAX_HEADER_BYTES, STALLED_S, bounded_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from giemsa.web.settings import Settings
 
-_IDLE_S: Final = 30
-"""How long a connection without a request is kept."""
 _LAST_S: Final = 10
 """How long requests under way may take when the server is stopped."""
 
@@ -38,7 +37,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
     UsageError
         If it cannot listen there.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    set_up_logging()
     try:
         Server(settings, ready=ready).run()
     except KeyboardInterrupt:  # how it is ended
@@ -67,7 +66,9 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=_IDLE_S,
+            http=bounded_protocol(most=_connections(), headers_s=HEADERS_S, stalled_s=STALLED_S),
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            timeout_keep_alive=HEADERS_S,
             timeout_graceful_shutdown=_LAST_S,
             ws="none",
             lifespan="on",
@@ -95,6 +96,16 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+
+def _connections() -> int:
+    """Count the connections that there may be: half of the files that this process may open, at most."""
+    try:
+        import resource
+    except ImportError:  # not every system has such a limit
+        return MAX_CONNECTIONS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, files // 2))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,6 +19,11 @@ MAX_NAME: Final = 4_096
 """Longest name of a picture, in characters: the longest path on Linux."""
 _BODIES_AT_ONCE: Final = 4
 """How many of the largest bodies are held in memory at a time, in all requests together."""
+_SMALL: Final = 1 / 16
+"""Part of the largest body that a small one has at most; memory for eight of these is kept for small ones alone."""
+_SMALL_AT_ONCE: Final = 8
+_UNPACKED_FACTOR: Final = 20
+"""How much larger than the largest body the pictures of an archive may be together; cells hardly shrink at all."""
 _REQUESTS_QUEUED: Final = 4
 """How many of the largest requests may wait for the model at a time."""
 MB: Final = 2**20
@@ -75,6 +80,21 @@ class Settings:
         return _BODIES_AT_ONCE * self.max_upload_bytes
 
     @property
+    def small_bytes(self) -> int:
+        """Largest body that may use what is kept for small ones."""
+        return int(_SMALL * self.max_upload_bytes)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes that are kept for small bodies."""
+        return _SMALL_AT_ONCE * self.small_bytes
+
+    @property
+    def max_unpacked_bytes(self) -> int:
+        """Most bytes that the pictures of one archive may have together."""
+        return _UNPACKED_FACTOR * self.max_upload_bytes
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine reaches the server."""
         return is_loopback(self.host)
@@ -113,7 +133,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host's name or address is this machine's own, which nobody else reaches."""
+    """Whether a host's name or address is this machine's own, which nobody else reaches."""
     name = host.strip("[]").lower()
     if name == "localhost":
         return True

@@ -1,19 +1,19 @@
 """A body in pieces to pictures, within limits, in a private temporary folder.
 
-A multipart body is taken apart while it comes in. Pictures stay in memory, whose sum over all requests is bounded
-(`Room`); archives, which are read from their end, go to files in a folder that only this user may enter. On Linux
-such a file loses its name as soon as it is open, so that nothing is left of it even after `kill -9`; elsewhere the
-folder of a server that is gone is removed when the next one starts.
+A multipart body is taken apart while it comes in, watched by `limits`. Pictures stay in memory; archives, which are
+read from their end, go to files in a folder that only this user may enter. On Linux such a file loses its name as soon
+as it is open, so that nothing is left of it even after `kill -9`; elsewhere the folder of a server that is gone is
+removed when the next one starts.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -26,63 +26,26 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from giemsa.archives import open_archive
 from giemsa.errors import PictureError, SourceError
 from giemsa.sources import Source, open_archive_sources, printable
-from giemsa.web.problems import ProblemError
+from giemsa.web.problems import ProblemError, busy
 from giemsa.web.settings import MAX_CELLS, MAX_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
     from typing import BinaryIO
 
     from starlette.requests import Request
 
 MAX_MEMBERS: Final = 100_000
 """Most entries, pictures or not, of an archive that is uploaded."""
-UNPACKED_FACTOR: Final = 20
-"""How much larger than the largest body the pictures of an archive may be together; cells hardly shrink at all."""
+MAX_FILES: Final = 200
+"""Most archives, and pictures of fields for reports, that are open at a time."""
+MAX_ARCHIVES: Final = 20
+"""Most archives in one body; each is a file, which is made while nobody else is answered."""
+READING_S: Final = 20.0
+"""Seconds of a processor that reading the pictures of an archive may take: some 2 GB that shrink as cells do."""
 _PREFIX: Final = "giemsa-serve-"
 _MAX_HEADER: Final = 8 * MAX_NAME  # bytes of the headers of one part: a name of four-byte characters, escaped
 _MAX_TEXT: Final = 4_096  # bytes
-_GRACE_S: Final = 30.0
-_SLOWEST: Final = 4_096  # bytes a second, on average after the grace; a slow telephone line has as much
-_RETRY_S: Final = 2
-
-
-class Room:
-    """Bytes of bodies that are held, in all requests together."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.held = 0
-
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """Open the share of one request; what it takes is given back in the end."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.held -= share.held
-
-
-@dataclass(slots=True)
-class Share:
-    """What one request holds of a room."""
-
-    room: Room
-    held: int = 0
-
-    def take(self, count: int) -> None:
-        """Take some more.
-
-        Raises
-        ------
-        ProblemError
-            503, if there is no room.
-        """
-        if self.room.held + count > self.room.size:
-            raise busy("the server holds as many pictures as it has room for")
-        self.room.held += count
-        self.held += count
+_log = logging.getLogger("giemsa.web")
 
 
 class Folder:
@@ -96,6 +59,7 @@ class Folder:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))  # 0700
         self._lock = _locked(self.path / "new-lock")
         (self.path / "new-lock").rename(self.path / "lock")  # it never lies there unlocked
+        self._files: list[BinaryIO] = []
 
     def close(self) -> None:
         """Remove it with all that is in it."""
@@ -104,14 +68,25 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def new_file(self) -> BinaryIO:
-        """Open a file in it, without a name where the system can do that."""
-        if Path("/proc/self/fd").is_dir():
-            return cast("BinaryIO", tempfile.TemporaryFile(dir=self.path))
-        return cast("BinaryIO", tempfile.NamedTemporaryFile(dir=self.path))
+        """Open a file in it, without a name where the system can do that.
+
+        Raises
+        ------
+        ProblemError
+            503, if as many are open as may be: files are few in a process, and connections need some too.
+        """
+        self._files = [file for file in self._files if not file.closed]
+        if len(self._files) >= MAX_FILES:
+            raise busy("the server holds as many archives as it has room for")
+        has_no_name = Path("/proc/self/fd").is_dir()
+        make: Any = tempfile.TemporaryFile if has_no_name else tempfile.NamedTemporaryFile
+        file = cast("BinaryIO", make(dir=self.path))
+        self._files.append(file)
+        return file
 
 
 def path_of(file: BinaryIO) -> str:
-    """Give a path under which a file of `Folder.new_file` can be opened once more while it is open."""
+    """Path under which a file of `Folder.new_file` can be opened once more while it is open."""
     if isinstance(file.name, int):  # it has no name
         return f"/proc/self/fd/{file.fileno()}"
     return os.fspath(file.name)
@@ -142,6 +117,11 @@ class Upload:
     def pictures(self, *, max_unpacked: int) -> list[Source]:
         """List the pictures, those of archives too, in the order in which they were sent.
 
+        Parameters
+        ----------
+        max_unpacked : int
+            Most bytes that the pictures of one archive may have together.
+
         Raises
         ------
         ProblemError
@@ -158,16 +138,14 @@ class Upload:
         return pictures
 
 
-async def receive_upload(
-    request: Request, share: Share, folder: Folder, max_bytes: int, *, texts: frozenset[str] = frozenset()
-) -> Upload:
+async def receive_upload(request: Request, folder: Folder, *, texts: frozenset[str] = frozenset()) -> Upload:
     """Take in a multipart body whose parts are files called `files`, and short texts with the names of `texts`.
 
     Raises
     ------
     ProblemError
-        400 if the body is no such thing, 408 if it comes too slowly, 413 if it is too large, 415 if it says to be
-        something else, 422 if a part is called otherwise or there is none, 503 if there is no room for it.
+        400 if the body is no such thing, 415 if it says to be something else, 422 if a part is called otherwise or
+        there is none; and what `limits` refuses.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
@@ -175,27 +153,14 @@ async def receive_upload(
         raise ProblemError(
             415, "expected a body of multipart/form-data with a boundary, and pictures in parts named files"
         )
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > max_bytes:
-        raise _too_large(max_bytes)
     reader = _Reader(boundary, folder, texts)
     try:
-        received = 0
-        async for piece in _pieces(request):
-            received += len(piece)
-            if received > max_bytes:
-                raise _too_large(max_bytes)
-            share.take(len(piece))
+        async for piece in request.stream():
             reader.feed(piece)
         return reader.finish()
     except BaseException:
         reader.upload.close()
         raise
-
-
-def busy(why: str, retry_s: int = _RETRY_S) -> ProblemError:
-    """Make the 503 of a server that has enough to do."""
-    return ProblemError(503, f"{why}; try again in {retry_s} seconds", {"Retry-After": str(retry_s)})
 
 
 class _Reader:
@@ -212,6 +177,7 @@ class _Reader:
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._ended = False
+        self._archives = 0
         self._parser = MultipartParser(
             boundary,
             cast(
@@ -311,6 +277,9 @@ class _Reader:
             return
         part.content += data[start:end]
         if len(part.content) >= 4 and _is_archive(part):
+            self._archives += 1
+            if self._archives > MAX_ARCHIVES:
+                raise ProblemError(413, f"there are more than {MAX_ARCHIVES} archives; send them in several requests")
             part.file = self._folder.new_file()
             part.file.write(part.content)
             part.content = bytearray()
@@ -322,26 +291,8 @@ class _Reader:
                 part.file.flush()
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Give the body as it comes, as long as it comes at a bearable speed."""
-    started, received = time.monotonic(), 0
-    stream = request.stream().__aiter__()
-    while True:
-        left = started + _GRACE_S + received / _SLOWEST - time.monotonic()
-        try:
-            piece = await asyncio.wait_for(anext(stream), max(left, 0.001))
-        except StopAsyncIteration:
-            return
-        except (asyncio.TimeoutError, TimeoutError):
-            seconds = _GRACE_S + received / _SLOWEST
-            said = f"the body came too slowly, {received:,} bytes in {seconds:.0f} seconds; send it again"
-            raise ProblemError(408, said, {"Connection": "close"}) from None
-        received += len(piece)
-        yield piece
-
-
 def _is_archive(part: Part) -> bool:
-    """Tell an archive by its first bytes; what only claims to be one by its name is read as one too, and refused."""
+    """Whether its first bytes are an archive's; what is one by its name only is read as one too, and refused."""
     return part.content.startswith((b"PK\3\4", b"PK\5\6")) or part.name.lower().endswith(".zip")
 
 
@@ -356,32 +307,44 @@ def _of_archive(part: Part, max_unpacked: int) -> list[Source]:
             )
     notes: list[str] = []
     pictures = list(islice(open_archive_sources(path, name=part.name, note=notes.append), MAX_CELLS + 1))
-    budget = _Budget(max_unpacked)
+    budget = _Budget(max_unpacked, READING_S)
     empty = [Source(part.name, partial(_refuse, note)) for note in notes]
     return [Source(picture.name, partial(budget.read, picture)) for picture in pictures] or empty
 
 
 @dataclass(slots=True)
 class _Budget:
-    """How many bytes an archive may still unpack to."""
+    """What reading the pictures of an archive may still cost, whether or not they can be read."""
 
-    left: int
+    bytes_left: int
+    seconds_left: float
 
     def read(self, picture: Source) -> bytes:
-        if self.left < 0:
+        """Read one; whatever goes wrong is this picture's own fault, and nobody else's.
+
+        Raises
+        ------
+        PictureError
+            If it cannot be read, or the archive has cost enough.
+        """
+        if self.bytes_left < 0 or self.seconds_left < 0:
             raise PictureError("the archive unpacks to more than is read of one; send its pictures in several")
-        content = picture.read()
-        self.left -= len(content)
+        begun = time.thread_time()
+        try:
+            content = picture.read()
+        except PictureError:
+            raise
+        except Exception as error:
+            _log.exception("a picture of an archive could not be read")
+            raise PictureError(f"it cannot be read from its archive ({type(error).__name__})") from error
+        finally:
+            self.seconds_left -= time.thread_time() - begun
+        self.bytes_left -= len(content)
         return content
 
 
 def _refuse(reason: str) -> bytes:
     raise PictureError(reason)
-
-
-def _too_large(max_bytes: int) -> ProblemError:
-    said = f"the body has more than {max_bytes / 2**20:,.0f} MB; send the pictures in several requests"
-    return ProblemError(413, said, {"Connection": "close"})
 
 
 def _locked(path: Path) -> BinaryIO | None:

@@ -227,7 +227,7 @@ def test_an_interrupted_adaptation_goes_on_where_it_was(site, trained, quickly, 
     assert "--resume" in capsys.readouterr().err
     assert not out.exists()
     assert main(arguments) == 2
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
     assert main([*arguments, "--resume", "--set", "training.epochs=2"]) == 2
     assert "begun with other recipe" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
@@ -269,6 +269,6 @@ def test_the_recipe_starts_from_that_of_the_model(trained):
 
 
 def test_an_installation_without_fp32_weights_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("giemsa.model.opened.EMBEDDED_PATH", tmp_path / "model.onnx")
+    monkeypatch.setattr("giemsa.model.EMBEDDED_PATH", tmp_path / "model.onnx")
     with pytest.raises(RunError, match="give --from RUN"):
         open_start("default")

@@ -14,7 +14,7 @@ from giemsa.cli import main
 from giemsa.errors import DataError, UsageError
 from giemsa.formats.evaluations import Predictions, read_evaluation
 from giemsa.lab.comparing.comparison import compare
-from giemsa.lab.comparing.entries import Contender, measure_speed, open_contenders
+from giemsa.lab.comparing.entries import Entry, measure_speed, open_entries
 from giemsa.lab.evaluation.reports import write_evaluation
 from giemsa.stats.intervals import bca_limits
 from giemsa.stats.metrics import accuracy, confusion, roc_auc
@@ -52,8 +52,8 @@ def evaluations(tmp_path_factory):
     return save(root / "sharp", drawn_predictions(0, 1.0)), save(root / "blurred", drawn_predictions(1, 2.0))
 
 
-def contender(name, predictions, **more):
-    return Contender(name, name, predictions, **more)
+def entry(name, predictions, **more):
+    return Entry(name, name, predictions, **more)
 
 
 def test_predictions_are_read_back_as_they_were_written(tmp_path):
@@ -80,15 +80,15 @@ def test_fields_are_those_that_were_written_and_only_old_evaluations_tell_them_b
         writer = csv.DictWriter(file, [column for column in rows[0] if column != "field"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    one, other = open_contenders([str(tmp_path / "new"), str(tmp_path / "old")])
+    one, other = open_entries([str(tmp_path / "new"), str(tmp_path / "old")])
     assert one.predictions.fields == fields
     assert sorted(set(other.predictions.fields)) == ["IMG_20150604_104720", "IMG_20150604_104721"]
 
 
 def test_differences_are_those_of_the_figures_and_resample_the_same_patients():
     one, other = drawn_predictions(0, 1.0), drawn_predictions(1, 2.0)
-    found = compare([contender("one", one), contender("other", other)], resamples=300, seed=7)
-    official = next(entry for entry in found.sets if entry.name == "official")
+    found = compare([entry("one", one), entry("other", other)], resamples=300, seed=7)
+    official = next(label_set for label_set in found.sets if label_set.name == "official")
     difference = official.differences[0, 1]
     # Once more, by hand: one patient after the other, cells copied as often as their patient is drawn.
     rng = np.random.default_rng(7)
@@ -105,7 +105,7 @@ def test_differences_are_those_of_the_figures_and_resample_the_same_patients():
         by_hand["accuracy"].append(right[1] - right[0])
         by_hand["roc_auc"].append(roc_auc(truth, scores[1]) - roc_auc(truth, scores[0]))
     for metric, values in by_hand.items():
-        figures = [standing.figures[metric].value for standing in official.standings]
+        figures = [scores.figures[metric].value for scores in official.scores]
         value = difference[metric].value
         assert value == pytest.approx(figures[1] - figures[0])
         low, high = bca_limits(value, np.array(values[:300]), np.array(values[300:]), len(names))
@@ -116,9 +116,9 @@ def test_differences_are_those_of_the_figures_and_resample_the_same_patients():
 
 def test_a_run_does_not_differ_from_itself():
     same = drawn_predictions()
-    found = compare([contender("a", same), contender("b", same)], resamples=50)
-    for entry in found.sets:
-        for figure in entry.differences[0, 1].values():
+    found = compare([entry("a", same), entry("b", same)], resamples=50)
+    for label_set in found.sets:
+        for figure in label_set.differences[0, 1].values():
             assert (figure.value, figure.low, figure.high) == (0, 0, 0)
             assert "same in every resample" in figure.note
 
@@ -126,10 +126,10 @@ def test_a_run_does_not_differ_from_itself():
 def test_donors_count_as_uninfected_whatever_their_label():
     mislabelled = drawn_predictions()
     mislabelled.official[mislabelled.donor] = 1
-    found = compare([contender("a", mislabelled), contender("b", mislabelled)], resamples=50)
-    donors = next(entry for entry in found.sets if entry.name == "donors")
+    found = compare([entry("a", mislabelled), entry("b", mislabelled)], resamples=50)
+    donors = next(label_set for label_set in found.sets if label_set.name == "donors")
     called = mislabelled.p_parasitized[mislabelled.donor] >= 0.5
-    assert donors.standings[0].figures["specificity"].value == pytest.approx(1 - called.mean())
+    assert donors.scores[0].figures["specificity"].value == pytest.approx(1 - called.mean())
 
 
 def test_figures_are_of_the_cells_that_all_were_evaluated_on():
@@ -144,7 +144,7 @@ def test_figures_are_of_the_cells_that_all_were_evaluated_on():
         donor=whole.donor[100:],
         patients=whole.patients[100:],
     )
-    found = compare([contender("whole", whole), contender("part", part)], resamples=50)
+    found = compare([entry("whole", whole), entry("part", part)], resamples=50)
     assert found.sets[0].cells == len(part.images)
     assert found.sets[0].differences[0, 1]["accuracy"].value == 0
     assert any(
@@ -164,37 +164,37 @@ def test_the_order_of_rows_does_not_matter():
         donor=one.donor[order],
         patients=[one.patients[row] for row in order],
     )
-    found = compare([contender("a", one), contender("b", shuffled)], resamples=50)
-    assert all(figure.value == 0 for entry in found.sets for figure in entry.differences[0, 1].values())
+    found = compare([entry("a", one), entry("b", shuffled)], resamples=50)
+    assert all(figure.value == 0 for label_set in found.sets for figure in label_set.differences[0, 1].values())
 
 
 def test_what_cannot_be_compared_is_refused():
     one = drawn_predictions()
     elsewhere = replace(one, images=[f"other_{name}" for name in one.images])
     with pytest.raises(DataError, match="no cell in common"):
-        compare([contender("a", one), contender("b", elsewhere)])
+        compare([entry("a", one), entry("b", elsewhere)])
     contradicting = replace(one, official=1 - one.official)
     with pytest.raises(DataError, match=r"different labels, such as that of cell_0\.png"):
-        compare([contender("a", one), contender("b", contradicting)])
+        compare([entry("a", one), entry("b", contradicting)])
     with pytest.raises(DataError, match="different data"):
-        compare([contender("a", one, data_digest="1" * 64), contender("b", one, data_digest="2" * 64)])
+        compare([entry("a", one, data_digest="1" * 64), entry("b", one, data_digest="2" * 64)])
 
 
 def test_bad_arguments_are_refused_in_one_sentence(evaluations, tmp_path, tiny_model, capsys):
     sharp, blurred = evaluations
     with pytest.raises(UsageError, match="two or more"):
-        open_contenders([str(sharp)])
+        open_entries([str(sharp)])
     with pytest.raises(UsageError, match="given twice"):
-        open_contenders([str(sharp), str(sharp)])
+        open_entries([str(sharp), str(sharp)])
     with pytest.raises(DataError, match="does not exist"):
-        open_contenders([str(sharp), str(tmp_path / "nowhere")])
+        open_entries([str(sharp), str(tmp_path / "nowhere")])
     with pytest.raises(DataError, match="give --data DIR"):
-        open_contenders([str(sharp), str(tiny_model)])
+        open_entries([str(sharp), str(tiny_model)])
     with pytest.raises(DataError, match="no evaluation of its own"):
-        open_contenders([str(sharp), "default"])
+        open_entries([str(sharp), "default"])
     (tmp_path / "bare").mkdir()
-    with pytest.raises(DataError, match="giemsa evaluate DIR"):
-        open_contenders([str(sharp), str(tmp_path / "bare")])
+    with pytest.raises(DataError, match="giemsa evaluate --data DIR"):
+        open_entries([str(sharp), str(tmp_path / "bare")])
     assert main(["compare", str(sharp), str(blurred), "--part", "test"]) == 2
     assert "--part needs --data" in capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_a_run_with_two_evaluations_is_not_guessed_about(tmp_path):
     save(tmp_path / "run" / "one", drawn_predictions())
     save(tmp_path / "run" / "two", drawn_predictions())
     with pytest.raises(DataError, match=r"2 evaluations \(one, two\)"):
-        open_contenders([str(tmp_path / "run"), str(tmp_path / "run" / "one")])
+        open_entries([str(tmp_path / "run"), str(tmp_path / "run" / "one")])
 
 
 def test_a_damaged_evaluation_is_refused(tmp_path):
@@ -224,7 +224,7 @@ def test_a_folder_of_pages_is_written_whole_and_not_over_others(evaluations, tmp
     ]  # fmt: skip
     content = json.loads((out / "compare.json").read_text())
     assert [run["name"] for run in content["runs"]] == ["sharp", "blurred"]
-    difference = next(entry for entry in content["differences"] if entry["labels"] == "official")
+    difference = next(label_set for label_set in content["differences"] if label_set["labels"] == "official")
     assert (difference["run"], difference["less"]) == ("blurred", "sharp")
     assert difference["accuracy"]["value"] < 0
     text = (out / "compare.md").read_text()
@@ -302,7 +302,7 @@ def test_a_run_brings_its_parameters_and_its_training_time(trained, tmp_path, ha
     shutil.copytree(trained.folder, run, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
     write_model(run / "model.onnx")
     save(run / "evaluation", drawn_predictions(), model={"name": "quick", "digest": "0" * 64, "file": str(run)})
-    one, other = open_contenders([str(run), str(save(tmp_path / "other", drawn_predictions(1)))])
+    one, other = open_entries([str(run), str(save(tmp_path / "other", drawn_predictions(1)))])
     assert one.parameters == count_parameters(trained.load_network())
     assert one.training_seconds == trained.record.timings["seconds"]
     assert one.model_bytes == (run / "model.onnx").stat().st_size

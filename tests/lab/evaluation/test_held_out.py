@@ -91,6 +91,10 @@ def test_folders_that_name_parts_can_be_judged_without_a_split(tmp_path, draw_ce
             (folder / "1.png").write_bytes(encode(draw_cell(label == "Infected", seed=len(part))))
     index = read_index(tmp_path)
     assert [index.cells[row].part for row in choose_part(index, part="test").rows] == ["test", "test"]
+    chosen = choose_part(index)  # nobody means to judge what was trained on
+    assert (chosen.name, len(chosen.rows)) == ("test", 2)
+    assert "Only the cells in test/ were judged" in chosen.notes[0]
+    assert choose_part(index, part="all").rows.tolist() == [0, 1, 2, 3]
     with pytest.raises(UsageError, match="no part 'validation', its folders are test, train"):
         choose_part(index, part="validation")
 

@@ -211,7 +211,7 @@ def test_galleries_without_maps_or_without_errors_say_so(judged, tiny_model, tmp
 def test_the_analysis_finds_what_was_made_different(judged, tiny_model, tmp_path, monkeypatch):
     import giemsa.lab.evaluation.error_analysis as module
 
-    wrong = set(np.flatnonzero(judged.called & ~judged.positive))
+    wrong = set(np.flatnonzero(judged.predicted & ~judged.positive))
     honest = module.cell_properties
     reading = Judged.read
     last = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,11 +140,13 @@ def test_a_killed_training_is_resumed_to_the_same_weights(world, quick_recipe, t
     refused = subprocess.run(command("killed"), capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
-    # The newest checkpoint is cut short, as if the kill had come while it was written.
+    # One bit of the newest checkpoint flips: PyTorch would read it all the same.
     newest = max((tmp_path / "killed" / "checkpoints").glob("epoch-*.ckpt"))
-    newest.write_bytes(newest.read_bytes()[:1000])
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
     resumed = subprocess.run(command("killed", "--resume"), capture_output=True, text=True, check=True)
-    assert "was not written to its end" in resumed.stderr
+    assert f"{newest.name} is damaged" in resumed.stderr
     assert same(weights(open_run(tmp_path / "whole")), weights(open_run(tmp_path / "killed")))
     assert read_metrics(tmp_path / "whole" / "metrics.csv") == read_metrics(tmp_path / "killed" / "metrics.csv")
     timings = open_run(tmp_path / "killed").record.timings
@@ -175,6 +178,18 @@ def test_a_running_training_has_its_folder_alone_and_says_how_to_go_on_when_inte
     assert "--resume" in said
     assert "Traceback" not in said
     assert any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_weights_with_a_flipped_bit_are_refused(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "run")
+    path = tmp_path / "run" / "weights.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-5] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(RunError, match=r"weights\.safetensors is damaged"):
+        open_run(tmp_path / "run").load_network()
+    path.with_name(f"{path.name}.sha256").unlink()  # as runs of version 0.1 were left
+    open_run(tmp_path / "run").load_network()
 
 
 def test_a_folder_that_is_taken_is_refused_and_left_alone(trained, half, quick_recipe):

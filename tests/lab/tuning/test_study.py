@@ -284,7 +284,7 @@ def test_the_space_of_softmax_cnn_fits_it():
 def test_wrong_use_is_refused_before_any_work(texts, world, tmp_path, capsys):
     out = tmp_path / "tuned"
     assert main(tune(texts, world, out, trials=0)) == 2
-    assert "--trials is 0" in capsys.readouterr().err
+    assert "argument --trials: '0' is given" in capsys.readouterr().err
     assert not out.exists()
     out.write_text("mine")
     assert main(tune(texts, world, out)) == 2
@@ -335,7 +335,7 @@ def postgres():
 def test_two_processes_share_a_study_on_a_server(texts, world, tmp_path, postgres):
     one, two = tmp_path / "one", tmp_path / "two"
     split = tmp_path / "split.json"
-    assert main(["data", "split", str(world.root), "--output", str(split), "--validation", "0.3"]) == 0
+    assert main(["data", "split", "--data", str(world.root), "--output", str(split), "--validation", "0.3"]) == 0
     more = ["--study", "shared", "--split", split]
     assert main(tune(texts, world, one, *more, trials=2, storage=postgres)) == 0
     assert main(tune(texts, world, two, *more, trials=4, storage=postgres)) == 2

@@ -560,7 +560,7 @@ def _open_work(
         raise RunError(f"{work} holds an adaptation that was begun: go on with --resume, or remove it")
     try:
         previous = json.loads((work / "begun.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{work} holds no adaptation that can be resumed ({error}): remove it") from None
     for what, digest in begun.items():
         if previous.get(what) != digest:

@@ -1,4 +1,4 @@
-"""What an adaptation changed, before and after: on the laboratory's held-back cells, and on the cells of before.
+"""What an adaptation changed, before and after: on the laboratory's held-back cells, and on the model's first kind.
 
 adaptation.json   every figure with its interval, and all that is needed to make it again
 adaptation.md     the same as tables
@@ -8,7 +8,6 @@ held_back.csv     one row for each of the laboratory's cells
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +19,9 @@ from matplotlib.figure import Figure as Canvas
 from giemsa.files import replace_file, write_file
 from giemsa.formats.evaluations import Predictions
 from giemsa.lab.comparing.comparison import compare
-from giemsa.lab.comparing.entries import Contender
+from giemsa.lab.comparing.entries import Entry
+from giemsa.render import palette
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.stats.bootstrap import RESAMPLES, Draws, draw_many, estimate_difference
 from giemsa.stats.metrics import roc_auc, roc_curve, sensitivity_at
 from giemsa.verdicts import DISCLAIMER
@@ -47,13 +48,13 @@ _NAMES: Final = {
     "specificity": "specificity at its threshold, %",
 }
 _FORGETTING: Final = ("roc_auc", "accuracy", "sensitivity", "specificity")
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#555555"
+_BLUE, _VERMILLION, _GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 
 
 def laboratory_figures(
     laboratory: Laboratory, adaptation: Adaptation, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Compute the laboratory's figures before and after, and the paired differences.
+    """The laboratory's figures before and after, and the paired differences.
 
     Intervals resample the laboratory's units; before and after in the same resamples.
     """
@@ -87,12 +88,12 @@ def forgetting(
     """Compare before and after on cells of the kind that the model comes from, at each model's own threshold."""
     calibrations = {"before": start.calibration, "after": adaptation.calibration}
     logits = {"before": adaptation.judged_before, "after": adaptation.judged_after}
-    contenders = []
+    entries = []
     for side, calibration in calibrations.items():
         logit = logits[side]
         assert logit is not None
-        contenders.append(Contender(side, side, _predictions(rehearsal, logit, calibration), calibration.threshold))
-    comparison = compare(contenders, resamples=resamples)
+        entries.append(Entry(side, side, _predictions(rehearsal, logit, calibration), calibration.threshold))
+    comparison = compare(entries, resamples=resamples)
     return {
         "note": rehearsal.note,
         "patients": len(rehearsal.judged_index.patients),
@@ -101,8 +102,8 @@ def forgetting(
                 "n": entry.cells,
                 "parasitized": entry.parasitized,
                 **{
-                    side: {name: figure.to_dict() for name, figure in standing.figures.items()}
-                    for side, standing in zip(calibrations, entry.standings, strict=True)
+                    side: {name: figure.to_dict() for name, figure in scores.figures.items()}
+                    for side, scores in zip(calibrations, entry.scores, strict=True)
                 },
                 "difference": {name: figure.to_dict() for name, figure in entry.differences[0, 1].items()},
             }
@@ -226,8 +227,8 @@ def draw(path: Path, laboratory: Laboratory, adaptation: Adaptation, content: Ma
                 label=f"{side}: AUC {area:.4f}",
             )
         left.set(xscale="log", xlim=(floor, 1), ylim=(-0.02, 1.02))
-        left.set_xlabel("uninfected cells called parasitized (log scale)")
-        left.set_ylabel("parasitized cells called so")
+        left.set_xlabel("false positive rate (log scale)")
+        left.set_ylabel("sensitivity: parasitized cells called parasitized")
         left.set_title("the laboratory's held-back cells")
         left.legend(loc="lower right", frameon=False)
         left.grid(alpha=0.25)
@@ -345,8 +346,8 @@ def _predictions(rehearsal: Rehearsal, logit: NDArray[np.float32], calibration: 
 
 def _forgetting_lines(entry: Mapping[str, Any] | None) -> list[str]:
     if entry is None:
-        return ["", "No cells of the model's own kind were given (--data): what it has forgotten is not known."]
-    lines = ["", "## The cells of before", ""]
+        return ["", "No cells of the model's first kind were given (--data): what it has forgotten is not known."]
+    lines = ["", "## Cells of the kind that the model was first trained on", ""]
     for labels in ("official", "confirmed", "donors"):
         if labels not in entry:
             continue
@@ -386,7 +387,7 @@ def _write(figure: Mapping[str, Any], name: str, *, signed: bool = False) -> str
 def _write_cells(path: Path, laboratory: Laboratory, adaptation: Adaptation) -> None:
     words = np.array(["uninfected", "parasitized"])
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow(
             ("image", laboratory.kind[:-1], "fold", "label", "verdict_before", "logit_before", "verdict", "logit")
         )

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from giemsa.lab.comparing.entries import Contender
+    from giemsa.lab.comparing.entries import Entry
 
 DONOR_METRICS: Final = ("specificity",)
 """What is defined where every cell is uninfected."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Standing:
-    """One contender's figures on one set of labels.
+class Scores:
+    """One entry's figures on one set of labels.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSet:
-    """All contenders on one set of labels.
+    """All entries on one set of labels.
 
     Attributes
     ----------
@@ -68,17 +68,17 @@ class LabelSet:
         `official`, `confirmed` or `donors`.
     cells, parasitized, units : int
         How many cells, how many of them labelled parasitized, and how many units are resampled.
-    standings : tuple of Standing
-        In the order of the contenders.
+    scores : tuple of Scores
+        In the order of the entries.
     differences : mapping of (int, int) to mapping of str to Estimate
-        For each pair of contenders, first number smaller: the second's figure less the first's, by metric.
+        For each pair of entries, first number smaller: the second's figure less the first's, by metric.
     """
 
     name: str
     cells: int
     parasitized: int
     units: int
-    standings: tuple[Standing, ...]
+    scores: tuple[Scores, ...]
     differences: Mapping[tuple[int, int], Mapping[str, Estimate]]
 
 
@@ -88,7 +88,7 @@ class Comparison:
 
     Attributes
     ----------
-    contenders : tuple of Contender
+    entries : tuple of Entry
         In the order in which they were given.
     sets : tuple of LabelSet
         `official`, then `confirmed` and `donors` where they are known.
@@ -102,7 +102,7 @@ class Comparison:
         In whole sentences.
     """
 
-    contenders: tuple[Contender, ...]
+    entries: tuple[Entry, ...]
     sets: tuple[LabelSet, ...]
     unit: Unit
     resamples: int
@@ -111,12 +111,12 @@ class Comparison:
     warnings: tuple[str, ...]
 
 
-def compare(contenders: Sequence[Contender], *, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
-    """Compare evaluated contenders on the cells that all of them were evaluated on.
+def compare(entries: Sequence[Entry], *, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+    """Compare evaluated entries on the cells that all of them were evaluated on.
 
     Parameters
     ----------
-    contenders : sequence of Contender
+    entries : sequence of Entry
         Two or more, each with predictions.
     resamples, seed : int
         Of the bootstrap.
@@ -126,13 +126,13 @@ def compare(contenders: Sequence[Contender], *, resamples: int = RESAMPLES, seed
     DataError
         If they were evaluated on different data, call a cell differently, or have no cell in common.
     """
-    digest = _same_data(contenders)
-    aligned, warnings = _align(contenders)
+    digest = _same_data(entries)
+    aligned, warnings = _align(entries)
     first = aligned[0]
     everything = np.ones(len(first.images), np.bool_)
     units = units_of(len(first.images), patients=first.patients, fields=first.fields)
     official = first.official == 1
-    thresholds = [contender.threshold for contender in contenders]
+    thresholds = [entry.threshold for entry in entries]
     p = [predictions.p_parasitized for predictions in aligned]
     sets = [_label_set("official", everything, official, p, thresholds, units, resamples=resamples, seed=seed)]
     if first.reviewed is not None:
@@ -147,8 +147,8 @@ def compare(contenders: Sequence[Contender], *, resamples: int = RESAMPLES, seed
             f"Patients are not known of all cells: intervals resample {units.kind}, which are not independent, and are "
             "too narrow."
         )
-    warnings += [sentence for contender in contenders for sentence in contender.warnings]
-    return Comparison(tuple(contenders), tuple(sets), units.kind, resamples, seed, digest, tuple(warnings))
+    warnings += [sentence for entry in entries for sentence in entry.warnings]
+    return Comparison(tuple(entries), tuple(sets), units.kind, resamples, seed, digest, tuple(warnings))
 
 
 def describe(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -159,9 +159,9 @@ def describe(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> dict
     comparison : Comparison
         The figures.
     costs : sequence of mapping
-        For each contender what it costs, from `costs_of`.
+        For each entry what it costs, from `costs_of`.
     """
-    names = [contender.name for contender in comparison.contenders]
+    names = [entry.name for entry in comparison.entries]
     return {
         "format": 1,
         "positive_class": "parasitized",
@@ -176,42 +176,46 @@ def describe(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> dict
         "warnings": list(comparison.warnings),
         "runs": [
             {
-                "name": contender.name,
-                "recipe": contender.recipe or None,
-                "threshold": contender.threshold,
-                "split_part": contender.split or None,
-                "evaluated_by": contender.command or None,
+                "name": entry.name,
+                "recipe": entry.recipe or None,
+                "threshold": entry.threshold,
+                "split_part": entry.split or None,
+                "evaluated_by": entry.command or None,
                 **cost,
                 **{
-                    entry.name: {name: figure.to_dict() for name, figure in entry.standings[place].figures.items()}
-                    for entry in comparison.sets
+                    label_set.name: {name: figure.to_dict() for name, figure in label_set.scores[place].figures.items()}
+                    for label_set in comparison.sets
                 },
             }
-            for place, (contender, cost) in enumerate(zip(comparison.contenders, costs, strict=True))
+            for place, (entry, cost) in enumerate(zip(comparison.entries, costs, strict=True))
         ],
         "sets": {
-            entry.name: {"n": entry.cells, "parasitized": entry.parasitized, comparison.unit: entry.units}
-            for entry in comparison.sets
+            label_set.name: {
+                "n": label_set.cells,
+                "parasitized": label_set.parasitized,
+                comparison.unit: label_set.units,
+            }
+            for label_set in comparison.sets
         },
         "differences": [
             {
                 "run": names[second],
                 "less": names[first],
-                "labels": entry.name,
+                "labels": label_set.name,
                 **{name: figure.to_dict() for name, figure in figures.items()},
             }
-            for entry in comparison.sets
-            for (first, second), figures in entry.differences.items()
+            for label_set in comparison.sets
+            for (first, second), figures in label_set.differences.items()
         ],
     }
 
 
-def costs_of(contender: Contender, speed: Any | None) -> dict[str, Any]:  # noqa: ANN401  a Speed
-    """Return what a contender costs: parameters, bytes, cells per second, training time; None where not known."""
+def costs_of(entry: Entry, speed: Any | None) -> dict[str, Any]:  # noqa: ANN401  a Speed
+    """Return what an entry costs: parameters, bytes, cells per second, training time; None where not known."""
     return {
-        "model_digest": contender.model_digest or None,
-        "parameters": contender.parameters,
-        "model_bytes": contender.model_bytes,
+        "model_digest": entry.model_digest or None,
+        "parameters": entry.parameters,
+        "model_bytes": entry.model_bytes,
         "cells_per_second": None
         if speed is None
         else {
@@ -222,32 +226,32 @@ def costs_of(contender: Contender, speed: Any | None) -> dict[str, Any]:  # noqa
             "threads": speed.threads,
             "what": "resizing and the model; decoding left out",
         },
-        "training_seconds": contender.training_seconds,
-        "training_device": contender.training_device or None,
+        "training_seconds": entry.training_seconds,
+        "training_device": entry.training_device or None,
     }
 
 
-def _same_data(contenders: Sequence[Contender]) -> str:
+def _same_data(entries: Sequence[Entry]) -> str:
     """Refuse evaluations of different data: files of the same name would be taken for the same cell."""
-    known = [contender for contender in contenders if contender.data_digest]
-    for contender in known[1:]:
-        if contender.data_digest != known[0].data_digest:
+    known = [entry for entry in entries if entry.data_digest]
+    for entry in known[1:]:
+        if entry.data_digest != known[0].data_digest:
             raise DataError(
-                f"{known[0].name} and {contender.name} were evaluated on different data (their digests begin with "
-                f"{known[0].data_digest[:12]} and {contender.data_digest[:12]}): evaluate both on the same, or give "
+                f"{known[0].name} and {entry.name} were evaluated on different data (their digests begin with "
+                f"{known[0].data_digest[:12]} and {entry.data_digest[:12]}): evaluate both on the same, or give "
                 "--data DIR"
             )
     return known[0].data_digest if known else ""
 
 
-def _align(contenders: Sequence[Contender]) -> tuple[list[Predictions], list[str]]:
+def _align(entries: Sequence[Entry]) -> tuple[list[Predictions], list[str]]:
     """Put the cells that all have a prediction for into one order."""
     scored: list[dict[str, int]] = []
     readable: list[Predictions] = []
-    for contender in contenders:
-        if contender.predictions is None:
-            raise DataError(f"{contender.name} has not been evaluated")
-        given = contender.predictions
+    for entry in entries:
+        if entry.predictions is None:
+            raise DataError(f"{entry.name} has not been evaluated")
+        given = entry.predictions
         readable.append(given)
         rows = {
             image: row
@@ -258,18 +262,18 @@ def _align(contenders: Sequence[Contender]) -> tuple[list[Predictions], list[str
     common = set(scored[0]).intersection(*scored[1:])
     if not common:
         raise DataError(
-            f"{' and '.join(contender.name for contender in contenders)} have no cell in common that all of them were "
+            f"{' and '.join(entry.name for entry in entries)} have no cell in common that all of them were "
             "evaluated on: evaluate all on the same part of the data, or give --data DIR"
         )
     images = [image for image in scored[0] if image in common]
     warnings = [
-        f"{contender.name} was evaluated on {counted(len(rows), 'cell')}; all figures are of the "
+        f"{entry.name} was evaluated on {counted(len(rows), 'cell')}; all figures are of the "
         f"{counted(len(images), 'cell')} that every run was evaluated on."
-        for contender, rows in zip(contenders, scored, strict=True)
+        for entry, rows in zip(entries, scored, strict=True)
         if len(rows) > len(images)
     ]
     aligned: list[Predictions] = []
-    for contender, given, rows in zip(contenders, readable, scored, strict=True):
+    for entry, given, rows in zip(entries, readable, scored, strict=True):
         order: IntArray = np.array([rows[image] for image in images], np.intp)
         chosen = Predictions(
             images=images,
@@ -284,7 +288,7 @@ def _align(contenders: Sequence[Contender]) -> tuple[list[Predictions], list[str
         if aligned and (chosen.official != aligned[0].official).any():
             image = images[int(np.flatnonzero(chosen.official != aligned[0].official)[0])]
             raise DataError(
-                f"{contenders[0].name} and {contender.name} were evaluated with different labels, such as that of "
+                f"{entries[0].name} and {entry.name} were evaluated with different labels, such as that of "
                 f"{image}: evaluate both with the same"
             )
         aligned.append(chosen)
@@ -323,10 +327,10 @@ def _label_set(
     ]
     # The same seed for each: the same patients are drawn.
     drawn = [draw_figures(tally, part.kind, np.random.default_rng(seed), resamples=resamples) for tally in tallies]
-    standings = []
+    scores = []
     for tally, draws, said in zip(tallies, drawn, p, strict=True):
         figures = estimate_figures(tally, draws)
-        standings.append(Standing({metric: figures[metric] for metric in wanted}, positive, said[chosen]))
+        scores.append(Scores({metric: figures[metric] for metric in wanted}, positive, said[chosen]))
     differences: dict[tuple[int, int], dict[str, Estimate]] = {}
     for second in range(len(tallies)):
         for first in range(second):
@@ -334,5 +338,5 @@ def _label_set(
                 metric: estimate_difference(drawn[first][metric], drawn[second][metric]) for metric in wanted
             }
     return LabelSet(
-        name, int(chosen.sum()), int(positive.sum()), part.count, tuple(standings), dict(sorted(differences.items()))
+        name, int(chosen.sum()), int(positive.sum()), part.count, tuple(scores), dict(sorted(differences.items()))
     )

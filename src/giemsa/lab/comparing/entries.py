@@ -57,7 +57,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Contender:
+class Entry:
     """One thing that is compared.
 
     Attributes
@@ -105,7 +105,7 @@ class Contender:
     warnings: tuple[str, ...] = ()
 
 
-def open_contenders(places: Sequence[str], *, evaluated: bool = True) -> list[Contender]:
+def open_entries(places: Sequence[str], *, evaluated: bool = True) -> list[Entry]:
     """Open what is to be compared.
 
     Parameters
@@ -130,11 +130,8 @@ def open_contenders(places: Sequence[str], *, evaluated: bool = True) -> list[Co
         if place in resolved[:number]:
             raise UsageError(f"{places[number]} was given twice: name each run once")
     found = [_open(place, evaluated=evaluated) for place in places]
-    names = [contender.name for contender in found]
-    return [
-        contender if names.count(contender.name) == 1 else replace(contender, name=contender.place)
-        for contender in found
-    ]
+    names = [entry.name for entry in found]
+    return [entry if names.count(entry.name) == 1 else replace(entry, name=entry.place) for entry in found]
 
 
 def measure_speed(model: Path, *, threads: int | None = None) -> Speed:
@@ -168,33 +165,33 @@ def describe_machine() -> dict[str, Any]:
     return {"processor": processor, "cores": cores, "system": platform.system()}
 
 
-def _open(place: str, *, evaluated: bool) -> Contender:
+def _open(place: str, *, evaluated: bool) -> Entry:
     if place == EMBEDDED_NAME:
         if evaluated:
             raise DataError(
                 "the embedded model has no evaluation of its own: give --data DIR, or the folder of an evaluation of it"
             )
-        return _with_model(Contender(EMBEDDED_NAME, place), EMBEDDED_PATH)
+        return _with_model(Entry(EMBEDDED_NAME, place), EMBEDDED_PATH)
     path = Path(place)
     if path.is_file():
         if evaluated:
             raise DataError(f"{place} is a model and no evaluation: give --data DIR, or the folder of an evaluation")
-        return _with_model(Contender(path.stem, place), path)
+        return _with_model(Entry(path.stem, place), path)
     if not path.is_dir():
         raise DataError(f"{place} does not exist: name a run, a cross-validation or an evaluation")
     if not evaluated:
         open_model(path)  # says what is missing
-        return _with_model(_with_record(Contender(path.resolve().name, place), path), path / "model.onnx")
+        return _with_model(_with_record(Entry(path.resolve().name, place), path), path / "model.onnx")
     return _open_evaluated(path, place)
 
 
-def _open_evaluated(path: Path, place: str) -> Contender:
+def _open_evaluated(path: Path, place: str) -> Entry:
     evaluation = _find_evaluation(path)
     found = read_evaluation(evaluation)
     metrics, named = found.metrics, found.model
     whole = path.parent if evaluation == path and _has_record(path.parent) else path
     split = metrics.get("split") or {}
-    contender = Contender(
+    entry = Entry(
         whole.resolve().name,
         place,
         _with_fields(found),
@@ -208,9 +205,9 @@ def _open_evaluated(path: Path, place: str) -> Contender:
             f"{whole.resolve().name}: {said}" for said in metrics.get("warnings", []) if not said.startswith(_OUR_OWN)
         ),
     )
-    contender = _with_record(contender, whole)
+    entry = _with_record(entry, whole)
     model = _find_model(whole, named)
-    return contender if model is None else _with_model(contender, model)
+    return entry if model is None else _with_model(entry, model)
 
 
 def _find_evaluation(path: Path) -> Path:
@@ -223,7 +220,7 @@ def _find_evaluation(path: Path) -> Path:
         names = ", ".join(folder.name for folder in inside)
         raise DataError(f"{path} holds {len(inside)} evaluations ({names}): name the one that is meant")
     raise DataError(
-        f"{path} holds no evaluation: make one with `giemsa evaluate DIR --model {path} --output "
+        f"{path} holds no evaluation: make one with `giemsa evaluate --data DIR --model {path} --output "
         f"{path}/evaluation`, or give compare the data with --data DIR"
     )
 
@@ -243,31 +240,31 @@ def _find_model(whole: Path, named: Mapping[str, Any]) -> Path | None:
     return candidate if candidate is not None and candidate.is_file() else None
 
 
-def _with_model(contender: Contender, model: Path) -> Contender:
+def _with_model(entry: Entry, model: Path) -> Entry:
     """Add what a model file costs; a file that is not the one that was evaluated is said."""
     opened = open_model(model)
     digest = sha256(model.read_bytes()).hexdigest()
-    warnings = contender.warnings
-    if contender.model_digest and contender.model_digest != digest:
+    warnings = entry.warnings
+    if entry.model_digest and entry.model_digest != digest:
         warnings += (
-            f"{contender.name}: {model.name} is not the file that was evaluated (it begins with {digest[:12]} and not "
-            f"{contender.model_digest[:12]}): size and speed are those of the file that is there.",
+            f"{entry.name}: {model.name} is not the file that was evaluated (it begins with {digest[:12]} and not "
+            f"{entry.model_digest[:12]}): size and speed are those of the file that is there.",
         )
-    parameters = contender.parameters
+    parameters = entry.parameters
     if parameters is None:
         parameters = _count(model.parent)
     return replace(
-        contender,
+        entry,
         model=model,
         model_bytes=model.stat().st_size,
-        model_digest=contender.model_digest or digest,
+        model_digest=entry.model_digest or digest,
         parameters=parameters,
-        recipe=contender.recipe or opened.card.name,
+        recipe=entry.recipe or opened.card.name,
         warnings=warnings,
     )
 
 
-def _with_record(contender: Contender, folder: Path) -> Contender:
+def _with_record(entry: Entry, folder: Path) -> Entry:
     """Add what a run's record, or those of a cross-validation's folds, say about the training."""
     from giemsa.lab.training.runs import read_record
 
@@ -276,13 +273,13 @@ def _with_record(contender: Contender, folder: Path) -> Contender:
     else:
         folders = sorted(path.parent for path in folder.glob("fold-*/run.json"))
     if not folders:
-        return contender
+        return entry
     records = [read_record(each) for each in folders]
     seconds = [record.timings.get("seconds") for record in records]
     last = records[-1]
     device = f"{last.device}, {last.threads} threads" if last.device == "cpu" else last.device
     return replace(
-        contender,
+        entry,
         parameters=last.parameters or _count(folders[0]),
         training_seconds=None if None in seconds else float(sum(second or 0 for second in seconds)),
         training_device=device if len(folders) == 1 else f"{device}, {len(folders)} folds",

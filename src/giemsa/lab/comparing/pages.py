@@ -5,11 +5,9 @@ The same `Sheet` objects are written everywhere, so that no two of them can say 
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
@@ -17,6 +15,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from giemsa.lab.evaluation.diagrams import FIGURE_SETTINGS
+from giemsa.render import palette
+from giemsa.render.templates import render
 from giemsa.stats import metrics
 from giemsa.verdicts import DISCLAIMER, is_parasitized
 
@@ -48,11 +48,15 @@ _COLUMNS: Final = {
 }
 _SHARES: Final = {"accuracy", "sensitivity", "specificity"}
 _DIFFERENCES: Final = ("accuracy", "sensitivity", "specificity", "roc_auc")
-# Okabe & Ito 2008: told apart by the colour-blind; beyond eight runs lines repeat them in other styles.
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A00")
+_COLOURS: Final = tuple(colour.hex for colour in palette.SERIES)  # beyond these, lines repeat them in other styles
 _LINES: Final = ("-", "--", ":", "-.")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-_GREY: Final = "#555555"
+_GREY: Final = palette.GREY.hex
+_TEXTS: Final = {
+    "roc.png": "ROC curves of all runs; the areas under them stand in the tables",
+    "size_and_speed.png": "Accuracy of all runs against the size of their models and their speed, as in the tables",
+}
+_MARKDOWN_TEXTS: Final = {"roc.png": "ROC curves", "size_and_speed.png": "Accuracy against size and speed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class Sheet:
 
 def sheets_of(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> list[Sheet]:
     """Make the tables: figures by set of labels, differences, costs."""
-    found = [_figure_sheet(comparison, entry) for entry in comparison.sets]
-    found += [_difference_sheet(comparison, entry) for entry in comparison.sets]
+    found = [_figure_sheet(comparison, label_set) for label_set in comparison.sets]
+    found += [_difference_sheet(comparison, label_set) for label_set in comparison.sets]
     found.append(_cost_sheet(comparison, costs))
     return found
 
@@ -101,82 +105,50 @@ def write_pages(folder: Path, comparison: Comparison, content: Mapping[str, Any]
     draw_roc_curves(folder / "roc.png", comparison)
     draw_size_and_speed(folder / "size_and_speed.png", comparison, content["runs"])
     (folder / "compare.md").write_text(to_markdown(sheets, content), encoding="utf-8", errors="backslashreplace")
-    pictures = {name: (folder / name).read_bytes() for name in ("roc.png", "size_and_speed.png")}
+    pictures = {name: (folder / name).read_bytes() for name in _TEXTS}
     (folder / "compare.html").write_text(
         to_html(sheets, content, pictures), encoding="utf-8", errors="backslashreplace"
     )
 
 
 def to_markdown(sheets: Sequence[Sheet], content: Mapping[str, Any]) -> str:
-    """Write the tables as Markdown, with the pictures beside the file."""
-    lines = [f"# {_heading(content)}", ""]
-    lines += [f"> {sentence}" for sentence in content["warnings"]]
-    for sheet in sheets:
-        lines += ["", f"## {sheet.title}", ""]
-        lines.append("| " + " | ".join(map(_md, sheet.columns)) + " |")
-        lines.append("|---" + "|---:" * (len(sheet.columns) - 1) + "|")
-        lines += ["| " + " | ".join(map(_md, row)) + " |" for row in sheet.rows]
-        if sheet.note:
-            lines += ["", sheet.note]
-    lines += ["", "![ROC curves](roc.png)", "", "![Accuracy against size and speed](size_and_speed.png)", ""]
-    lines += [f"- {sentence}" for sentence in _provenance(content)]
-    return "\n".join([*lines, "", DISCLAIMER, ""])
+    """Tables as Markdown, with the pictures beside the file."""
+    return render("comparison.md.j2", pictures=list(_MARKDOWN_TEXTS.items()), **_page(sheets, content))
 
 
 def to_html(sheets: Sequence[Sheet], content: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Write everything as one HTML file that needs no other and no network."""
-    parts = [f"<h1>{escape(_heading(content))}</h1>"]
-    parts += [f'<p class="warning"><strong>Note:</strong> {escape(text)}</p>' for text in content["warnings"]]
-    for sheet in sheets:
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in sheet.columns)
-        body = "".join(
-            f'<tr><th scope="row">{escape(row[0])}</th>'
-            + "".join(f"<td>{escape(entry).replace(' [', '<br>[')}</td>" for entry in row[1:])
-            + "</tr>"
-            for row in sheet.rows
-        )
-        note = f"<p>{escape(sheet.note)}</p>" if sheet.note else ""
-        parts.append(
-            f'<section><h2>{escape(sheet.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>{note}</section>"
-        )
-    texts = {
-        "roc.png": "ROC curves of all runs; the areas under them stand in the tables",
-        "size_and_speed.png": "Accuracy of all runs against the size of their models and their speed, as in the tables",
-    }
-    for name, data in pictures.items():
-        source = base64.b64encode(data).decode()
-        parts.append(f'<p><img src="data:image/png;base64,{source}" alt="{escape(texts[name])}"></p>')
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in _provenance(content))
-    parts.append(f"<h2>How this was made</h2><ul>{items}</ul><p><strong>{escape(DISCLAIMER)}</strong></p>")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(_heading(content))}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    """Everything as one HTML file that needs no other and no network."""
+    shown = [(_TEXTS[name], data) for name, data in pictures.items()]
+    return render("comparison.html.j2", pictures=shown, warning_colour=palette.VERMILLION.hex, **_page(sheets, content))
 
 
 def draw_roc_curves(path: Path, comparison: Comparison) -> None:
     """Draw every run's ROC curve into one plot, whole and its corner enlarged, for each set of labels."""
-    sets = [entry for entry in comparison.sets if entry.name != "donors" and 0 < entry.parasitized < entry.cells]
-    names = [contender.name for contender in comparison.contenders]
+    sets = [
+        label_set
+        for label_set in comparison.sets
+        if label_set.name != "donors" and 0 < label_set.parasitized < label_set.cells
+    ]
+    names = [entry.name for entry in comparison.entries]
     with mpl.rc_context(FIGURE_SETTINGS):
         canvas = Canvas(figsize=(10.5, 5 * max(1, len(sets)) + 0.3 * len(names) + 0.5), layout="constrained")
         canvas.supxlabel(DISCLAIMER, fontsize=7.5, color=_GREY)
         panels = canvas.subplots(max(1, len(sets)), 2, squeeze=False)
         handles: list[Any] = []
-        for entry, (whole, corner) in zip(sets, panels, strict=False):
-            width = _corner_width(entry)
+        for label_set, (whole, corner) in zip(sets, panels, strict=False):
+            width = _corner_width(label_set)
             for axis in (whole, corner):
                 handles = [
-                    _draw_roc(axis, entry, place, comparison.contenders[place].threshold) for place in range(len(names))
+                    _draw_roc(axis, label_set, place, comparison.entries[place].threshold)
+                    for place in range(len(names))
                 ]
                 axis.set_xlabel("uninfected cells called parasitized (1 - specificity)")
                 axis.set_ylabel("parasitized cells called so (sensitivity)")
                 axis.grid(alpha=0.25)
             whole.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
-            whole.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=f"{entry.name} labels, {entry.cells:,} cells")
+            whole.set(
+                xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=f"{label_set.name} labels, {label_set.cells:,} cells"
+            )
             margin = 0.02 * width
             corner.set(
                 xlim=(-margin, width + margin),
@@ -196,14 +168,14 @@ def draw_roc_curves(path: Path, comparison: Comparison) -> None:
 
 def draw_size_and_speed(path: Path, comparison: Comparison, runs: Sequence[Mapping[str, Any]]) -> None:
     """Draw accuracy, with its interval, against the model file's size and against cells per second."""
-    entry = next((one for one in comparison.sets if one.name == "confirmed"), comparison.sets[0])
+    label_set = next((one for one in comparison.sets if one.name == "confirmed"), comparison.sets[0])
     with mpl.rc_context(FIGURE_SETTINGS):
         canvas = Canvas(figsize=(10.5, 4.8), layout="constrained")
         canvas.supxlabel(DISCLAIMER, fontsize=7.5, color=_GREY)
         left, right = canvas.subplots(1, 2, sharey=True)
         drawn: dict[str, Any] = {}
         for place, run in enumerate(runs):
-            accuracy = entry.standings[place].figures["accuracy"]
+            accuracy = label_set.scores[place].figures["accuracy"]
             if accuracy.value is None:
                 continue
             speed = run["cells_per_second"]
@@ -219,56 +191,57 @@ def draw_size_and_speed(path: Path, comparison: Comparison, runs: Sequence[Mappi
             axis.grid(alpha=0.25, which="both")
             if not axis.has_data():
                 axis.text(0.5, 0.5, "not known of any run", ha="center", transform=axis.transAxes)
-        left.set_ylabel(f"accuracy, % ({entry.name} labels)")
+        left.set_ylabel(f"accuracy, % ({label_set.name} labels)")
         canvas.legend(list(drawn.values()), list(drawn), loc="outside upper center", ncols=3, frameon=False)
         canvas.savefig(path, dpi=130, format="png")
 
 
-def _figure_sheet(comparison: Comparison, entry: LabelSet) -> Sheet:
-    columns = list(_COLUMNS) if entry.name != "donors" else ["specificity"]
+def _figure_sheet(comparison: Comparison, label_set: LabelSet) -> Sheet:
+    columns = list(_COLUMNS) if label_set.name != "donors" else ["specificity"]
     rows = []
-    for contender, standing in zip(comparison.contenders, entry.standings, strict=True):
-        row = [contender.name, *(_write(standing.figures[name], percent=name in _SHARES) for name in columns)]
-        if entry.name == "donors":
-            row.append(_write(standing.figures["specificity"].scaled(1e6, complement=True), digits=0))
+    for entry, scores in zip(comparison.entries, label_set.scores, strict=True):
+        row = [entry.name, *(_write(scores.figures[name], percent=name in _SHARES) for name in columns)]
+        if label_set.name == "donors":
+            row.append(_write(scores.figures["specificity"].scaled(1e6, complement=True), digits=0))
         rows.append(tuple(row))
     heads = [_COLUMNS[name] for name in columns]
-    if entry.name == "donors":
+    if label_set.name == "donors":
         heads = ["specificity, % of the donors' cells", "false alarms per million healthy cells"]
-    units = f"{entry.units:,} {comparison.unit}"
+    units = f"{label_set.units:,} {comparison.unit}"
     note = (
-        f"{entry.cells:,} cells, {entry.parasitized:,} of them parasitized. In brackets: 95 % interval over {units}: "
-        f"bootstrap (BCa, {comparison.resamples:,} resamples, seed {comparison.seed}), of a share the wider of it and "
-        "the exact one; with * exact alone, since no event, or no other, was seen."
+        f"{label_set.cells:,} cells, {label_set.parasitized:,} of them parasitized. "
+        f"In brackets: 95 % interval over {units}: bootstrap (BCa, {comparison.resamples:,} resamples, "
+        f"seed {comparison.seed}), of a share the wider of it and the exact one; with * exact alone, since no event, "
+        "or no other, was seen."
     )
-    return Sheet(_TITLES[entry.name], ("run", *heads), tuple(rows), note)
+    return Sheet(_TITLES[label_set.name], ("run", *heads), tuple(rows), note)
 
 
-def _difference_sheet(comparison: Comparison, entry: LabelSet) -> Sheet:
+def _difference_sheet(comparison: Comparison, label_set: LabelSet) -> Sheet:
     """Give the differences of every run from the first one given."""
-    wanted = ("specificity",) if entry.name == "donors" else _DIFFERENCES
-    first = comparison.contenders[0].name
+    wanted = ("specificity",) if label_set.name == "donors" else _DIFFERENCES
+    first = comparison.entries[0].name
     rows = []
-    for place, contender in enumerate(comparison.contenders[1:], start=1):
-        figures = entry.differences[0, place]
-        rows.append((contender.name, *(_write(figures[name], percent=name in _SHARES, signed=True) for name in wanted)))
+    for place, entry in enumerate(comparison.entries[1:], start=1):
+        figures = label_set.differences[0, place]
+        rows.append((entry.name, *(_write(figures[name], percent=name in _SHARES, signed=True) for name in wanted)))
     heads = [f"{_COLUMNS[name].partition(',')[0]}{', points' if name in _SHARES else ''}" for name in wanted]
     note = (
         f"Each run less {first}, on the same {comparison.unit} in each resample. An interval that holds 0 says that "
         "these data do not tell the two apart. Differences of every other pair stand in compare.json."
     )
-    return Sheet(f"Differences from {first}, {entry.name} labels", ("run", *heads), tuple(rows), note)
+    return Sheet(f"Differences from {first}, {label_set.name} labels", ("run", *heads), tuple(rows), note)
 
 
 def _cost_sheet(comparison: Comparison, costs: Sequence[Mapping[str, Any]]) -> Sheet:
     rows = []
-    for contender, cost in zip(comparison.contenders, costs, strict=True):
+    for entry, cost in zip(comparison.entries, costs, strict=True):
         speed, parameters, size = cost["cells_per_second"], cost["parameters"], cost["model_bytes"]
         seconds = cost["training_seconds"]
         rows.append(
             (
-                contender.name,
-                contender.recipe or "not known",
+                entry.name,
+                entry.recipe or "not known",
                 "not known" if parameters is None else f"{parameters:,}",
                 "not known" if size is None else f"{size / 1000:,.0f}",
                 "not measured"
@@ -303,15 +276,15 @@ def _write(figure: Estimate, *, percent: bool = False, signed: bool = False, dig
     return f"{number(figure.value)} [{number(figure.low)}, {number(figure.high)}]{'*' if figure.exact else ''}"
 
 
-def _draw_roc(axis: Axes, entry: LabelSet, place: int, threshold: float) -> Any:  # noqa: ANN401  a line
-    standing = entry.standings[place]
-    curve = metrics.roc_curve(standing.positive, standing.p_parasitized)
+def _draw_roc(axis: Axes, label_set: LabelSet, place: int, threshold: float) -> Any:  # noqa: ANN401  a line
+    scores = label_set.scores[place]
+    curve = metrics.roc_curve(scores.positive, scores.p_parasitized)
     style = _LINES[place // len(_COLOURS) % len(_LINES)]
     colour = _COLOURS[place % len(_COLOURS)]
     (line,) = axis.plot(
         curve.false_positive_rate, curve.true_positive_rate, color=colour, linestyle=style, linewidth=1.5
     )
-    counts = metrics.confusion(standing.positive, is_parasitized(standing.p_parasitized, threshold))
+    counts = metrics.confusion(scores.positive, is_parasitized(scores.p_parasitized, threshold))
     axis.plot(
         1 - float(metrics.specificity(counts)),
         float(metrics.sensitivity(counts)),
@@ -350,22 +323,29 @@ def _leads_with_1_2_5(value: float) -> bool:
     return value > 0 and round(value / 10 ** math.floor(math.log10(value))) in {1, 2, 5}
 
 
-def _corner_width(entry: LabelSet) -> float:
+def _corner_width(label_set: LabelSet) -> float:
     """Choose the enlarged corner so that the operating points of a good run fill it."""
     worst = 0.0
-    for standing in entry.standings:
+    for scores in label_set.scores:
         for name in ("sensitivity", "specificity"):
-            worst = max(worst, 1 - (standing.figures[name].value or 0))
+            worst = max(worst, 1 - (scores.figures[name].value or 0))
     return next((width for width in (0.02, 0.05, 0.1, 0.2, 0.4) if worst <= 0.8 * width), 0.5)
 
 
-def _legend_text(comparison: Comparison, entry: LabelSet, place: int) -> str:
-    area = entry.standings[place].figures["roc_auc"]
-    return f"{comparison.contenders[place].name}: AUC {_write(area)}"
+def _legend_text(comparison: Comparison, label_set: LabelSet, place: int) -> str:
+    area = label_set.scores[place].figures["roc_auc"]
+    return f"{comparison.entries[place].name}: AUC {_write(area)}"
 
 
-def _heading(content: Mapping[str, Any]) -> str:
-    return f"Comparison of {len(content['runs'])} runs"
+def _page(sheets: Sequence[Sheet], content: Mapping[str, Any]) -> dict[str, Any]:
+    """What both pages show."""
+    return {
+        "heading": f"Comparison of {len(content['runs'])} runs",
+        "warnings": content["warnings"],
+        "sheets": sheets,
+        "provenance": _provenance(content),
+        "disclaimer": DISCLAIMER,
+    }
 
 
 def _provenance(content: Mapping[str, Any]) -> list[str]:
@@ -389,19 +369,3 @@ def _provenance(content: Mapping[str, Any]) -> list[str]:
     if content.get("created"):
         said.append(f"Made {content['created']}")
     return said
-
-
-def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
-_STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#1a1a1a;background:#fff}"
-    "main{max-width:76rem;margin:auto;padding:1rem 1.5rem}"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}"
-    "th,td{padding:.35rem .7rem;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
-    "thead th{white-space:normal;vertical-align:bottom}th:first-child,thead th:first-child{text-align:left}"
-    "img{max-width:100%;height:auto}.warning{border-left:4px solid #D55E00;padding-left:.8rem}"
-    "li{overflow-wrap:anywhere}"
-    "@media(prefers-color-scheme:dark){body{color:#eee;background:#1a1a1a}th,td{border-color:#555}img{background:#fff}}"
-)

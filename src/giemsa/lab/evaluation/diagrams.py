@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+from giemsa.render import palette
 from giemsa.stats import metrics
 from giemsa.verdicts import DISCLAIMER
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from giemsa.stats.intervals import Estimate
     from giemsa.stats.metrics import BoolArray, FloatArray
 
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"
+BLUE, VERMILLION, GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 _STYLES: Final = {"official": (BLUE, "-", "o"), "confirmed": (VERMILLION, "--", "s")}
 _METRICS: Final = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "ece": "ECE"}
 _CORNERS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # widths of the enlarged corner, of which the smallest that fits is taken
@@ -123,8 +124,8 @@ def draw_roc(path: Path, series: list[_Series], threshold: float, *, title: str 
         whole, *corner = canvas.subplots(1, 1 if width is None else 2, squeeze=False)[0]
         for axis in (whole, *corner):
             _draw_curves(axis, curves)
-            axis.set_xlabel("uninfected cells called parasitized (1 - specificity)")
-            axis.set_ylabel("parasitized cells called so (sensitivity)")
+            axis.set_xlabel("false positive rate: uninfected cells called parasitized")
+            axis.set_ylabel("sensitivity: parasitized cells called parasitized")
         whole.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
         _frame(whole, (0, 1), (0, 1))
         for axis, part in zip(corner, [width or 1.0], strict=False):
@@ -145,7 +146,7 @@ def draw_precision_recall(path: Path, series: list[_Series], threshold: float, *
         whole, *corner = canvas.subplots(1, 1 if width is None else 2, squeeze=False)[0]
         for axis in (whole, *corner):
             _draw_curves(axis, curves)
-            axis.set_xlabel("recall (sensitivity): parasitized cells called so")
+            axis.set_xlabel("recall (sensitivity): parasitized cells called parasitized")
             axis.set_ylabel("precision: of the cells called parasitized, those that are")
         for entry in series:
             whole.axhline(float(entry.positive.mean()), color=_line(entry)["color"], linewidth=0.8, linestyle=":")
@@ -157,7 +158,7 @@ def draw_precision_recall(path: Path, series: list[_Series], threshold: float, *
 
 
 def draw_reliability(path: Path, series: list[_Series], *, title: str = "") -> None:
-    """Draw said against seen shares of parasitized cells, with how many cells each bin has below."""
+    """Draw predicted against observed shares of parasitized cells, with how many cells each bin has below."""
     with _canvas(path, (6.2, 7.8)) as canvas:
         upper, lower = canvas.subplots(2, 1, height_ratios=[3, 1], sharex=True)
         for entry in series:
@@ -175,7 +176,7 @@ def draw_reliability(path: Path, series: list[_Series], *, title: str = "") -> N
             known = filled & ~np.isnan(low)
             upper.vlines(curve.mean_p[known], low[known], high[known], color=line["color"], linewidth=1, alpha=0.7)
             lower.stairs(curve.cells, curve.edges, **{**line, "linewidth": 1.2})
-        upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="as often as said")
+        upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect calibration")
         upper.set_ylabel("share of cells labelled parasitized")
         upper.set_xlim(-0.02, 1.02)
         upper.set_ylim(-0.02, 1.02)
@@ -205,7 +206,7 @@ def _series(predictions: Predictions, report: Report) -> list[_Series]:
 
 @contextmanager
 def _canvas(path: Path, size: tuple[float, float]) -> Iterator[Canvas]:
-    """Give an empty figure with the disclaimer below it, and write it as a PNG once it is drawn."""
+    """An empty figure with the disclaimer below it, and write it as a PNG once it is drawn."""
     with mpl.rc_context(FIGURE_SETTINGS):
         canvas = Canvas(figsize=size, layout="constrained")
         FigureCanvasAgg(canvas)
@@ -248,7 +249,7 @@ def _draw_curves(axis: Axes, curves: list[_Curve]) -> None:
 
 
 def _corner(distances: list[float]) -> float | None:
-    """Return how wide the enlarged corner must be to hold points at these distances; None if it would be all."""
+    """Width that the enlarged corner must have to hold points at these distances; None if it would be all."""
     worst = max(distances, default=1.0)
     return next((width for width in _CORNERS if worst <= 0.7 * width), None)
 

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from giemsa.images import resize
 from giemsa.lab.explaining.explainer import extent
 from giemsa.lab.training.augment import BLACK_BELOW
+from giemsa.render import palette
 from giemsa.stats.bootstrap import draw
 from giemsa.stats.intervals import METHODS
 from giemsa.stats.metrics import roc_auc
@@ -154,7 +155,7 @@ def analyse_errors(folder: Path, judged: Judged, model: Model, explainer: Explai
 
 
 def describe_errors(content: dict[str, Any]) -> list[str]:
-    """Say in sentences what the analysis found, each with its figure."""
+    """Sentences about what the analysis found, each with its figure."""
     sentences = []
     kinds = {
         "false_positives": ("False positives", "true negatives"),
@@ -201,8 +202,8 @@ def _groups(judged: Judged) -> dict[str, tuple[NDArray[np.intp], NDArray[np.intp
     rng = np.random.default_rng(0)
     groups = {}
     for name, label in (("false_positives", ~judged.positive), ("false_negatives", judged.positive)):
-        wrong = np.flatnonzero(judged.scored & label & (judged.called != judged.positive))
-        right = np.flatnonzero(judged.scored & label & (judged.called == judged.positive))
+        wrong = np.flatnonzero(judged.scored & label & (judged.predicted != judged.positive))
+        right = np.flatnonzero(judged.scored & label & (judged.predicted == judged.positive))
         groups[name] = wrong, np.sort(rng.permutation(right)[:RIGHT_CELLS])
     return groups
 
@@ -264,8 +265,8 @@ def _draw(path: Path, content: dict[str, Any]) -> None:
             axis.set_title(f"{title}\n{entry['n']:,} wrong, {entry['compared_with']:,} right cells", fontsize=10)
             compared = entry.get("comparisons", {})
             for place, (_name, figures) in enumerate(compared.items()):
-                axis.plot([figures["low"], figures["high"]], [place, place], color="#0072B2", linewidth=2)
-                axis.plot(figures["auc"], place, "o", color="#0072B2")
+                axis.plot([figures["low"], figures["high"]], [place, place], color=palette.BLUE.hex, linewidth=2)
+                axis.plot(figures["auc"], place, "o", color=palette.BLUE.hex)
             axis.set_yticks(range(len(compared)), [f"more {PROPERTIES[name][0]}" for name in compared])
             axis.axvline(0.5, color="#555555", linestyle=":", linewidth=1)
             axis.set_xlim(0, 1)

@@ -7,7 +7,7 @@ are too good by points that no new patient will give back, which is why they are
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -61,9 +61,11 @@ def choose_part(
     index : CellIndex
         The cells.
     split : Split, optional
-        How they are divided; without it the data's own `train/`, `valid/` and `test/` folders are meant by `part`.
+        How they are divided; without it the data's own `train/`, `valid/` and `test/` folders are meant by `part`,
+        and where there is a `test/` beside another, it is the one that is chosen, which is said.
     part : str, optional
-        `train`, `validation` or `test`. Of a hold-out, `test` by default, or `validation` where it has no test part.
+        `train`, `validation` or `test`, or `all` without a split. Of a hold-out, `test` by default, or `validation`
+        where it has no test part.
     fold : int, optional
         Which fold of a split with folds is held back.
 
@@ -138,14 +140,20 @@ def check_held_out(model: Model, cells: Sequence[LabelledCell], *, allow: bool =
 def _choose_folder(index: CellIndex, part: str | None, fold: int | None) -> ChosenPart:
     if fold is not None:
         raise UsageError(f"--fold {fold} needs --split FILE: there is nothing to take a fold of")
-    if part is None:
-        return ChosenPart(np.arange(len(index), dtype=np.intp), "", index.unreadable)
     names = sorted({cell.part for cell in index if cell.part is not None})
+    said: tuple[str, ...] = ()
+    if part is None and "test" in names and len(names) > 1:
+        part = "test"
+        said = (f"Only the cells in test/ were judged, since {index.root} has folders of {' and '.join(names)}; "
+                "--part names another, or all.",)  # fmt: skip
+    if part in (None, "all"):
+        return ChosenPart(np.arange(len(index), dtype=np.intp), "", index.unreadable)
     if part not in names:
         there = f"its folders are {', '.join(names)}" if names else "its folders name no parts"
         raise UsageError(f"{index.root} has no part {part!r}, {there}; give a split with --split FILE")
     rows = np.array([row for row, cell in enumerate(index) if cell.part == part], dtype=np.intp)
-    return _chosen(index, None, rows, part, part)
+    chosen = _chosen(index, None, rows, part, part)
+    return replace(chosen, notes=said + chosen.notes)
 
 
 def _choose_fold(index: CellIndex, split: Split, part: str | None, fold: int | None) -> ChosenPart:

@@ -168,7 +168,7 @@ def check_evaluation_folder(folder: str | os.PathLike[str], *, force: bool = Fal
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that bears on the figures."""
+    """Versions of everything that bears on the figures."""
     found = {"python": platform.python_version()}
     for package in ("giemsa", "numpy", "onnxruntime", "opencv-python-headless"):
         with suppress(PackageNotFoundError):

@@ -1,11 +1,12 @@
 """Where in a cell a model's score comes from, as a signed map in logit units.
 
-A model that has evidence gives the map itself, exactly: its mean is the logit. For the others it is Grad-CAM (Selvaraju
-et al. 2017, doi 10.1109/ICCV.2017.74) by captum, of the logit of `parasitized`, without the ReLU that would hide what
-speaks against it, and times the number of places. Where the rest of the network is linear its mean is then the
-logit less the bias; else it is a first-order estimate of that, which is why the method stands beside each map.
+A model that outputs evidence gives the map itself, exactly: its mean is the logit. For other models the map is Grad-CAM
+(Selvaraju et al. 2017, doi 10.1109/ICCV.2017.74) by captum, of the logit of `parasitized`, without the ReLU, which
+would hide evidence against it, and times the number of positions. Where the rest of the network is linear, the map's
+mean is the logit less the bias; elsewhere it is a first-order estimate of that. Each map is therefore shown with its
+method.
 
-Positive speaks for parasitized, negative for uninfected. Nothing is scaled by a map's own content.
+Positive values are evidence for parasitized, negative ones for uninfected. No map is scaled by its own content.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ _GRADIENT_BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How maps are made.
+    """Method by which maps are made.
 
     Attributes
     ----------
     name : str
         `evidence` or `Grad-CAM`.
     layer : str
-        The layer whose activations are looked at; empty for evidence, which is the network's last map.
+        The layer whose activations are used; empty for evidence, which is the network's last map.
     """
 
     name: str
@@ -51,25 +52,25 @@ class Method:
 
 
 class Explainer(Protocol):
-    """Makes maps of cells."""
+    """What makes maps of cells."""
 
     @property
     def method(self) -> Method:
-        """How."""
+        """Method by which its maps are made."""
 
     def explain(self, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map uint8 [N, S, S, 3] to float32 [N, h, w], signed, in logit units."""
+        """Maps, float32 [N, h, w], signed, in logit units, of cells, uint8 [N, S, S, 3]."""
 
 
 class EvidenceExplainer:
-    """Takes the model's own map."""
+    """The model's own evidence."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self.method = Method("evidence")
 
     def explain(self, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map uint8 [N, S, S, 3] to float32 [N, h, w]."""
+        """Maps, float32 [N, h, w], of cells, uint8 [N, S, S, 3]."""
         evidence = self._model.run(cells).evidence
         assert evidence is not None
         return evidence
@@ -95,7 +96,7 @@ class GradCamExplainer:
         self._network = network.eval()
         for module in network.modules():
             if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]  # else it would overwrite what is looked at
+                module.inplace = False  # type: ignore[assignment]  # else it would overwrite the activations
         modules = dict(network.named_modules())
         chosen = layer if layer is not None else _last_map(network)
         if chosen not in modules or not chosen:
@@ -106,12 +107,12 @@ class GradCamExplainer:
         self.method = Method("Grad-CAM", chosen)
 
     def explain(self, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map uint8 [N, S, S, 3] to float32 [N, h, w].
+        """Maps, float32 [N, h, w], of cells, uint8 [N, S, S, 3].
 
         Raises
         ------
         UsageError
-            If the layer's output is no map.
+            If the layer's output is not a map.
         """
         parts = [
             self._explain_some(cells[start : start + _GRADIENT_BATCH])
@@ -130,41 +131,43 @@ class GradCamExplainer:
             method = LayerGradCam(lambda given: self._network(given).logit, self._layer)
             found: Any = method.attribute(rgb.requires_grad_(), relu_attributions=False)
         if not isinstance(found, torch.Tensor) or found.ndim != 4:
-            raise UsageError(f"the layer {self.method.layer} gives no map of the cell; take one with height and width")
+            raise UsageError(
+                f"the layer {self.method.layer} gives no map of the cell; choose one whose output has height and width"
+            )
         places = found.shape[2] * found.shape[3]
         maps: NDArray[np.float32] = found.detach()[:, 0].mul(places).numpy()
         return maps
 
 
 def choose_explainer(path: str | os.PathLike[str] | None, *, layer: str | None = None) -> tuple[Model, Explainer]:
-    """Open a model and what explains it.
+    """A model and the explainer that suits it.
 
     Parameters
     ----------
     path : path or None
         A run folder, an ONNX file, or None for the embedded model.
     layer : str, optional
-        Asks for Grad-CAM at this layer, even where there is evidence.
+        Grad-CAM at this layer, even where the model has evidence.
 
     Raises
     ------
     ModelError
-        If the model has no evidence, or a layer is asked for, and its weights are not at hand.
+        If Grad-CAM is needed, and the model's weights are not beside it.
     """
     model = open_model(path)
     if model.has_evidence and layer is None:
         return model, EvidenceExplainer(model)
     network = _load_network(model.path.parent)
     if network is None:
-        why = "has no evidence of its own" if not model.has_evidence else "was asked for a layer"
+        why = "has no evidence of its own" if not model.has_evidence else "is to be explained at a layer"
         raise ModelError(
-            f"the model {model.path} {why}, and Grad-CAM needs the weights of its run: give the run's folder as --model"
+            f"the model {model.path} {why}, and Grad-CAM needs the weights of its run; give the run's folder as --model"
         )
     return model, GradCamExplainer(network, layer)
 
 
 def extent(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Say over how much of the picture what speaks for parasitized is spread.
+    """Share of the picture over which the evidence for parasitized is spread.
 
     Parameters
     ----------
@@ -186,7 +189,7 @@ def extent(maps: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _load_network(folder: Path) -> nn.Module | None:
-    """Load the network of a run, or the embedded one; None where there are no weights."""
+    """Network of a run, or the embedded one; None where there are no weights."""
     weights, recipe = folder / "weights.safetensors", folder / "recipe.toml"
     if not weights.is_file() or not recipe.is_file():
         return None
@@ -205,7 +208,7 @@ def _load_network(folder: Path) -> nn.Module | None:
 
 
 def _last_map(network: nn.Module) -> str:
-    """Name the layer with the last map of features: what ends a backbone, or the last activation before a pooling."""
+    """Name of the layer with the last feature map: a backbone's end, or the last activation before pooling."""
     from torch import nn
 
     from giemsa.lab.networks.sequential_cnn import SequentialCnn

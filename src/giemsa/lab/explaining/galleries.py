@@ -1,10 +1,10 @@
-"""Pictures of an evaluation: the cells that it got wrong, each beside its map, some that it judged, and what it saw.
+"""Pictures of an evaluation: misclassified cells, each beside its map, a random sample, and the model's input.
 
-gallery_false_positives.png   cells labelled uninfected and called parasitized, the most confident first
-gallery_false_negatives.png   cells labelled parasitized and called uninfected, likewise
-gallery_donors.png            cells of people without malaria that are called parasitized
-sample_predictions.png        some cells drawn at random, with their verdicts
-preprocessing.png             cells as they came, and as the model was given them
+gallery_false_positives.png   cells labelled uninfected and classified as parasitized, the most confident first
+gallery_false_negatives.png   cells labelled parasitized and classified as uninfected, likewise
+gallery_donors.png            cells of people without malaria that are classified as parasitized
+sample_predictions.png        a random sample of cells, with their verdicts
+preprocessing.png             cells before and after preprocessing
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ GALLERY_FILES: Final = (
     "preprocessing.png",
 )
 SHOWN: Final = 24
-"""Cells on a page."""
+"""Largest number of cells on a page."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """An evaluation's cells, for whoever looks at them again.
+    """Cells of an evaluation, with their predictions.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Judged:
     predictions : Predictions
         Its first rows are those of the index; unreadable pictures follow.
     threshold : float
-        Cells are called parasitized where p_parasitized is at least this.
+        Cells are classified as parasitized where p_parasitized is at least this.
     """
 
     index: CellIndex
@@ -59,32 +59,32 @@ class Judged:
     threshold: float
 
     @property
-    def called(self) -> NDArray[np.bool_]:
-        """Which cells are called parasitized."""
-        called: NDArray[np.bool_] = is_parasitized(self.predictions.p_parasitized[: len(self.index)], self.threshold)
-        return called
+    def predicted(self) -> NDArray[np.bool_]:
+        """Which cells are classified as parasitized, bool [N]."""
+        predicted: NDArray[np.bool_] = is_parasitized(self.predictions.p_parasitized[: len(self.index)], self.threshold)
+        return predicted
 
     @property
     def scored(self) -> NDArray[np.bool_]:
-        """Which cells have a verdict."""
+        """Which cells have a verdict, bool [N]."""
         scored: NDArray[np.bool_] = ~np.isnan(self.predictions.p_parasitized[: len(self.index)])
         return scored
 
     @property
     def positive(self) -> NDArray[np.bool_]:
-        """Which cells are labelled parasitized."""
+        """Which cells are labelled parasitized, bool [N]."""
         positive: NDArray[np.bool_] = np.asarray(self.predictions.official[: len(self.index)]) == 1
         return positive
 
     @property
     def donor(self) -> NDArray[np.bool_]:
-        """Which cells are of people without malaria."""
+        """Which cells are of people without malaria, bool [N]."""
         if self.predictions.donor is None:
             return np.zeros(len(self.index), np.bool_)
         return np.asarray(self.predictions.donor[: len(self.index)], np.bool_)
 
     def read(self, row: int) -> NDArray[np.uint8]:
-        """Read a cell's pixels, uint8 [H, W, 3] RGB."""
+        """A cell's pixels, uint8 [H, W, 3] RGB."""
         return decode((self.index.root / self.index.cells[row].file).read_bytes())
 
 
@@ -94,20 +94,25 @@ def draw_galleries(folder: Path, judged: Judged, model: Model, explainer: Explai
     Parameters
     ----------
     folder : Path
-        Is there.
+        An existing folder.
     judged : Judged
         The cells and their verdicts.
     model : Model
-        Gives the input size and the name.
+        For its input size and name.
     explainer : Explainer or None
-        Makes the maps; without one there are none, and the pages say so.
+        What makes the maps; without one the pages show none, and say so.
     """
     p = judged.predictions.p_parasitized[: len(judged.index)]
-    wrong = judged.scored & (judged.called != judged.positive)
+    wrong = judged.scored & (judged.predicted != judged.positive)
     pages = [
-        ("gallery_false_positives.png", "Called parasitized, labelled uninfected", wrong & judged.called, -p),
-        ("gallery_false_negatives.png", "Called uninfected, labelled parasitized", wrong & ~judged.called, p),
-        ("gallery_donors.png", "Called parasitized, of people without malaria", judged.called & judged.donor, -p),
+        ("gallery_false_positives.png", "Classified as parasitized, labelled uninfected", wrong & judged.predicted, -p),
+        ("gallery_false_negatives.png", "Classified as uninfected, labelled parasitized", wrong & ~judged.predicted, p),
+        (
+            "gallery_donors.png",
+            "Classified as parasitized, of people without malaria",
+            judged.predicted & judged.donor,
+            -p,
+        ),
     ]
     for name, title, chosen, order in pages:
         rows = np.flatnonzero(chosen)
@@ -117,7 +122,7 @@ def draw_galleries(folder: Path, judged: Judged, model: Model, explainer: Explai
     rows = np.flatnonzero(judged.scored)
     drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SHOWN])
     _draw_page(
-        folder / "sample_predictions.png", "Cells drawn at random", drawn, judged, model, explainer, of=len(rows)
+        folder / "sample_predictions.png", "Random sample of cells", drawn, judged, model, explainer, of=len(rows)
     )
     _draw_preprocessing(folder / "preprocessing.png", drawn[::3], judged, model)
 
@@ -146,7 +151,7 @@ def _draw_page(
     how = (
         f"Maps: {explainer.method}."
         if explainer is not None
-        else "No maps: the model has none and its run is not here."
+        else "No maps: the model has no evidence, and its run is not here."
     )
     heading = [f"{title}: {count}{part}{ordered}", f"Model {model.card.name}, threshold {judged.threshold:.4g}. {how}"]
     tiles = [
@@ -160,7 +165,7 @@ def _lines(judged: Judged, row: int) -> tuple[str, ...]:
     predictions = judged.predictions
     names = {1: "parasitized", 0: "uninfected", -1: "not known"}
     label = names[int(predictions.official[row])]
-    verdict = "parasitized" if judged.called[row] else "uninfected"
+    verdict = "parasitized" if judged.predicted[row] else "uninfected"
     lines = [f"{verdict}, p parasitized {predictions.p_parasitized[row]:.4f}"]
     reviewed = int(predictions.reviewed[row]) if predictions.reviewed is not None else -1
     whose = ", a donor" if judged.donor[row] else ""
@@ -169,7 +174,7 @@ def _lines(judged: Judged, row: int) -> tuple[str, ...]:
 
 
 def _draw_preprocessing(path: Path, rows: NDArray[np.intp], judged: Judged, model: Model) -> None:
-    """Draw cells before and after: as they came, and stretched to the square that the model is given."""
+    """Draw cells before and after preprocessing, which stretches them to the model's square input."""
     size = model.card.input_size_px
     tiles = []
     for row in rows:
@@ -177,8 +182,8 @@ def _draw_preprocessing(path: Path, rows: NDArray[np.intp], judged: Judged, mode
         given = resize(rgb, size)
         height, width = rgb.shape[:2]
         tiles += [
-            Tile(rgb, None, (f"as it came: {width} x {height} px",)),
-            Tile(given, None, (f"as the model is given it: {size} x {size} px",)),
+            Tile(rgb, None, (f"original: {width} x {height} px",)),
+            Tile(given, None, (f"model input: {size} x {size} px",)),
         ]
     heading = [
         "Before and after preprocessing",

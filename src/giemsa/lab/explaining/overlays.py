@@ -1,7 +1,7 @@
 """Maps drawn over cells, on one scale for all of them, with that scale beside.
 
-Orange speaks for parasitized, blue for uninfected (Okabe and Ito 2008: told apart by the colour-blind), and how strong
-the colour is goes with the map's absolute value up to a fixed number of logits. An empty map therefore
+Orange is evidence for parasitized, blue for uninfected (Okabe and Ito 2008, distinguishable by the colour-blind); the
+colour's strength is proportional to the map's absolute value, up to a fixed number of logits. An empty map therefore
 leaves the cell as it is, however small the values of its neighbours on the page are.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from giemsa.pictures import COLOURS
+from giemsa.render.palette import VERDICT_COLOURS
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCALE_LOGITS: Final = 20.0
 """Where colours end: evidence of +20 at every place would be odds of e^20 to 1."""
-_STRONGEST: Final = 0.75  # of the colour over the cell, which stays to be seen
+_STRONGEST: Final = 0.75  # of the colour over the cell, which stays visible
 _INK, _FAINT, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 _SIDE, _GAP, _BAR = 256, 16, 18
 _TILE, _COLUMNS = 112, 4
@@ -40,7 +40,7 @@ class Tile:
     evidence : (h, w) ndarray of float32 or None
         Its map, where there is one.
     lines : tuple of str
-        What stands below.
+        Text below the cell.
     """
 
     rgb: NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Tile:
 
 
 def overlay(rgb: NDArray[np.uint8], evidence: NDArray[np.float32], scale: float = SCALE_LOGITS) -> NDArray[np.uint8]:
-    """Draw a map over a cell.
+    """A cell with its map drawn over it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def overlay(rgb: NDArray[np.uint8], evidence: NDArray[np.float32], scale: float 
     evidence : (h, w) ndarray of float32
         Signed, in logit units; stretched to the cell.
     scale : float
-        The absolute value from which on colours are strongest.
+        The absolute value from which colours are strongest.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def overlay(rgb: NDArray[np.uint8], evidence: NDArray[np.float32], scale: float 
     height, width = rgb.shape[:2]
     spread = cv2.resize(evidence.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     strength = np.clip(np.abs(spread) / scale, 0, 1)[:, :, None] * _STRONGEST
-    colour = np.where(spread[:, :, None] > 0, COLOURS["parasitized"], COLOURS["uninfected"])
+    colour = np.where(spread[:, :, None] > 0, VERDICT_COLOURS["parasitized"], VERDICT_COLOURS["uninfected"])
     mixed = rgb * (1 - strength) + colour * strength
     return np.round(mixed).astype(np.uint8)
 
@@ -80,7 +80,7 @@ def draw_explanation(
     colour: tuple[int, int, int] = _INK,
     scale: float = SCALE_LOGITS,
 ) -> NDArray[np.uint8]:
-    """Draw a cell, its map over it, the scale, and some lines: uint8 [H, W, 3] RGB."""
+    """A page with a cell, its map, the scale and some lines of text, uint8 [H, W, 3] RGB."""
     from PIL import Image, ImageDraw, ImageFont
 
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
@@ -100,7 +100,7 @@ def draw_explanation(
 def draw_gallery(
     tiles: Sequence[Tile], heading: Sequence[str], *, scale: float | None = SCALE_LOGITS
 ) -> NDArray[np.uint8]:
-    """Draw cells, each beside its map, under some sentences: uint8 [H, W, 3] RGB. No map has a scale of None."""
+    """A page of cells, each beside its map, under a heading, uint8 [H, W, 3] RGB; a `scale` of None means no maps."""
     from PIL import Image, ImageDraw, ImageFont
 
     font, small = ImageFont.load_default(15), ImageFont.load_default(11)
@@ -129,7 +129,7 @@ def draw_gallery(
 def _fitted(
     rgb: NDArray[np.uint8], side: int, evidence: NDArray[np.float32] | None = None, scale: float = SCALE_LOGITS
 ) -> NDArray[np.uint8]:
-    """Fit a cell, under its map where one is given, into a square, keeping its shape, on light grey."""
+    """A cell, under its map where one is given, fitted into a light grey square without changing its shape."""
     height, width = rgb.shape[:2]
     factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -144,7 +144,7 @@ def _fitted(
 
 
 def _draw_scale(page: Any, corner: tuple[int, int], height: int, scale: float, font: Any) -> None:  # noqa: ANN401
-    """Draw what the colours mean, on the grey that they are mixed with, ends marked as open."""
+    """Draw the legend of the colours, on the grey that they are mixed with, its ends marked as open."""
     from PIL import Image, ImageDraw
 
     ramp = np.linspace(scale, -scale, height, dtype=np.float32)[:, None].repeat(_BAR, 1)
@@ -157,7 +157,7 @@ def _draw_scale(page: Any, corner: tuple[int, int], height: int, scale: float, f
 
 
 def _cut(text: str, font: Any, width: int) -> str:  # noqa: ANN401
-    """Leave out the middle of what is too wide."""
+    """Text without its middle, where it is too wide."""
     kept = text
     while font.getlength(kept) > width and len(kept) > 8:
         middle = len(kept) // 2

@@ -1,4 +1,4 @@
-"""From a run to one ONNX file, checked against PyTorch before it is written.
+"""Export of a run as one ONNX file, compared with PyTorch before it is written.
 
 The graph follows the contract of `giemsa.model`: uint8 pixels in, scaling inside, `logit` and (where the network has
 it) `evidence` out.
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 OPSET = 18
 FP32_TOLERANCE = 1e-3
-"""Largest difference of logits: fp32 sums in another order, amplified by a dozen layers."""
+"""Largest allowed difference of logits: fp32 sums in another order, amplified by a dozen layers."""
 INT8_CHANGED_VERDICTS = 0.002
-"""Largest part of verdicts that may change."""
+"""Largest share of verdicts that may change."""
 INT8_WAYS: Final = {
     "all": "",
     # They have few weights and bear most of the error: the pixels' steps, and the logit's.
@@ -54,16 +54,16 @@ INT8_WAYS: Final = {
     # A dense layer's few ranges are of thousands of activations, of which one cell may have others than those seen.
     "weights": "only weights are in int8, those of the first and the last layer aside: small, but no faster than fp32",
 }
-"""What is quantised, and what is said of it; the first that changes few enough verdicts is written."""
+"""Ways to quantise, with their remarks; the first that changes few enough verdicts is written."""
 CALIBRATION_CELLS = 1024
 _LAYERS: Final = ("Conv", "Gemm", "MatMul")
 NO_EVIDENCE = "none: the network does not end in a map that the logit is the mean of; giemsa explain gives Grad-CAM"
-"""What the card says of a network that ends in dense layers."""
+"""Text of the card about evidence, for a network that ends in dense layers."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported model compares with PyTorch's fp32 network.
+    """Agreement of an exported model with PyTorch's fp32 network.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def export_run(
     calibration_cells: NDArray[np.uint8] | None = None,
     comparison_cells: NDArray[np.uint8] | None = None,
 ) -> Agreement:
-    """Write a run as an ONNX file of the contract.
+    """Agreement of a run's ONNX file with PyTorch; the file is written if they agree.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def export_run(
 
 
 def trained_on(run: Run, index: CellIndex) -> NDArray[np.intp]:
-    """Find the rows of an index that a run was trained on, by the digest of their files.
+    """Rows of an index that a run was trained on, found by the digests of their files.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def card_of(run: Run, calibration: Calibration, figures: dict[str, Any], *, has_
 
 
 def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the logits of cells, float32 [N], as the file says."""
+    """Logits of cells, float32 [N], by the exported file."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -206,7 +206,7 @@ def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def compare(expected: NDArray[np.float32], found: NDArray[np.float32], calibration: Calibration) -> Agreement:
-    """Compare the logits of PyTorch with those of a file that was made from it, both float32 [N]."""
+    """Agreement of PyTorch's logits with those of the exported file, both float32 [N]."""
     difference = np.abs(found - expected)
     verdicts = [calibration.called(logit) for logit in (expected, found)]
     return Agreement(
@@ -221,7 +221,7 @@ def has_evidence(network: nn.Module, size: int) -> bool:
 
 
 class _Contract(nn.Module):
-    """A network with scaling inside, so that no caller can get it wrong."""
+    """A network that scales its input itself, so that no caller can get it wrong."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -291,7 +291,7 @@ def _quantise(fp32: Path, cells: NDArray[np.uint8], way: str) -> Path:
 
 
 def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> None:
-    """Keep weights as 8 bits and a scale an output channel.
+    """Store weights as 8 bits with a scale per output channel.
 
     A cast and a product make floats of them: ONNX Runtime computes these once, as it loads the model, whereas it would
     leave a DequantizeLinear for each run.
@@ -326,7 +326,7 @@ def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> No
 
 
 def _outside_of_layers(path: Path) -> list[str]:
-    """Name the additions before the first convolution: colours are made relative in fp32."""
+    """Names of the additions before the first convolution: colours are made relative in fp32."""
     names: list[str] = []
     for node in onnx.load(path).graph.node:
         if node.op_type == "Conv":
@@ -336,7 +336,7 @@ def _outside_of_layers(path: Path) -> list[str]:
 
 
 def _outer_layers(path: Path) -> list[str]:
-    """Name the first layer and the last one."""
+    """Names of the first and the last layer."""
     layers = [node.name for node in onnx.load(path).graph.node if node.op_type in _LAYERS]
     return [layers[0], layers[-1]]
 
@@ -363,7 +363,7 @@ def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
 
 
 class _silent:  # noqa: N801  used as a word
-    """Keep what the exporters say to themselves off the user's terminal."""
+    """Suppress the exporters' own messages."""
 
     def __init__(self, *names: str) -> None:
         self._loggers = [logging.getLogger(None if name == "root" else name) for name in names]

@@ -1,4 +1,4 @@
-"""From a run to one `.tflite` file for phones, checked against PyTorch before it is written.
+"""Export of a run as one `.tflite` file for phones, compared with PyTorch before it is written.
 
 PyTorch's exported graph goes through litert-torch. int8 means weights of 8 bits, one scale a channel, and activations
 that are brought to 8 bits as they come (LiteRT calls that dynamic range): in our trials it changed logits by 0.013
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from giemsa.lab.training.runs import Run
 
 FP32_TOLERANCE: Final = 0.02
-"""Largest difference of logits. Nearly all cells differ by less than 1e-4; where a cell's prevailing colour hangs on a
-pixel at the limit of what counts as black, the last digit decides, and one in some thousand differs by 0.004."""
+"""Largest allowed difference of logits. Nearly all cells differ by less than 1e-4; where a cell's prevailing colour
+hangs on a pixel at the limit of what counts as black, the last digit decides, and one in some thousand differs by
+0.004."""
 MOST_COMPARED: Final = 2000
-"""Cells, since a phone's model takes one at a time."""
+"""Largest number of cells that are compared, since a phone's model takes one at a time."""
 
 
 def export_tflite(
@@ -49,7 +50,7 @@ def export_tflite(
     int8: bool = False,
     comparison_cells: NDArray[np.uint8] | None = None,
 ) -> Agreement:
-    """Write a run as a `.tflite` file.
+    """Agreement of a run's `.tflite` file with PyTorch; the file is written if they agree.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def export_tflite(
 
 
 class _OneCell(nn.Module):
-    """A network with scaling inside, and its outputs by name."""
+    """A network that scales its input itself, with its outputs by name."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -148,7 +149,7 @@ def _refuse_disagreement(agreement: Agreement, *, int8: bool) -> None:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep what the converter says to itself, in Python and in C++, off the user's terminal."""
+    """Suppress the converter's own messages, from Python and from C++."""
     with (
         warnings.catch_warnings(),
         redirect_stdout(StringIO()),

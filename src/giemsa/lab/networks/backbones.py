@@ -27,7 +27,7 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 SQUEEZENET: Final = "squeezenet1_1"
 _SQUEEZENET_LEVELS: Final = ("1", "4", "7", "12")
-"""The last module of `features` at each resolution: 1/2, 1/4, 1/8 and 1/16 of the input's."""
+"""Last module of `features` at each resolution: 1/2, 1/4, 1/8 and 1/16 of the input's."""
 _SQUEEZENET_WIDTHS: Final = (64, 128, 256, 512)
 _NORMS: Final = (nn.modules.batchnorm._BatchNorm,)
 
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         self.keeps_statistics = settings.weights != "none"
 
     def forward(self, cells: Tensor) -> Scores:
-        """Score cells, float [N, 3, S, S], RGB in 0..1."""
+        """Scores of cells, float [N, 3, S, S], RGB in 0..1."""
         features = self.features(cells)
         if self.training or len(self.hidden):
             return Scores(self.judge(features.mean((2, 3))), None)
@@ -82,20 +82,20 @@ class Backbone(nn.Module):
         return Scores(evidence.mean((1, 2)), evidence)
 
     def features(self, cells: Tensor) -> Tensor:
-        """Map cells, float [N, 3, S, S], to features, [N, width, h, w]."""
+        """Features, [N, width, h, w], of cells, float [N, 3, S, S]."""
         features: Tensor = self.activation(self.base.forward_features(self.normalise(cells)))  # type: ignore[operator]
         return features
 
     def judge(self, pooled: Tensor) -> Tensor:
-        """Map mean features, [N, width], to logits, [N]."""
+        """Logits, [N], of mean features, [N, width]."""
         return single_logit(self.head(self.dropout(self.hidden(self.standardise(pooled)))))
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """List what is new."""
+        """Modules that are new, not pretrained."""
         return [*self.hidden.parameters(), *self.head.parameters()]
 
     def freeze(self, trained_levels: int | str) -> None:
-        """Let only the head and so many levels before it be trained; `all` frees everything."""
+        """Make only the head and the given number of levels before it trainable; `all` makes everything so."""
         names = [name for name, _ in self.base.named_parameters()]
         first = 0
         if trained_levels != "all":
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
             parameter.requires_grad_(place >= first)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch to training; norms of pretrained weights keep their statistics, as in Keras' guide to fine-tuning."""
+        """Switch to training mode; pretrained norms keep their statistics, as in Keras' guide to fine-tuning."""
         super().train(mode)
         if self.keeps_statistics:
             for module in self.base.modules():
@@ -116,14 +116,14 @@ class Backbone(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Features less their mean, divided by their standard deviation, as measured once on the cells to be trained on.
+    """Features standardised by the mean and standard deviation measured once on the training cells.
 
     What a network holds where it is cut off may lie in any range, in a hundredth as well as in hundreds, and a head on
     features of a hundredth needs a hundred times as many steps. Until it is measured it changes nothing.
     """
 
     DEAD = 0.1
-    """Features that vary less than this share of the common deviation are not blown up to it."""
+    """Share of the common deviation below which a feature is not scaled up to it."""
 
     mean: Tensor
     std: Tensor
@@ -134,7 +134,7 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(width))
 
     def measure(self, pooled: Tensor) -> None:
-        """Take mean and standard deviation from mean features, [N, width]."""
+        """Set mean and standard deviation from mean features, [N, width]."""
         variance = pooled.double().var(0, correction=0)
         common = variance.mean()
         if common > 0:
@@ -142,13 +142,13 @@ class Standardise(nn.Module):
             self.std.copy_((variance + self.DEAD**2 * common).sqrt())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features, [N, width] or [N, width, h, w], to the same shape."""
+        """Standardised features of the same shape, [N, width] or [N, width, h, w]."""
         shape = (1, -1) if features.ndim == 2 else (1, -1, 1, 1)
         return (features - self.mean.view(shape)) / self.std.view(shape)
 
 
 def whole_model(settings: BackboneSettings) -> nn.Module:
-    """Build the model as its library has it, ImageNet head included, with random weights.
+    """Model as its library defines it, with its ImageNet head and random weights.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def whole_model(settings: BackboneSettings) -> nn.Module:
 
 
 def count_levels(settings: BackboneSettings) -> int:
-    """Count the feature levels of the whole model."""
+    """Number of feature levels of the whole model."""
     if settings.model == SQUEEZENET:
         return len(_SQUEEZENET_LEVELS)
     with torch.device("meta"):
@@ -182,7 +182,7 @@ class _SqueezeNet(nn.Module):
         self.features = squeezenet1_1().features[: int(_SQUEEZENET_LEVELS[level]) + 1]
 
     def forward_features(self, cells: Tensor) -> Tensor:
-        """Map normalised cells to features."""
+        """Features of normalised cells."""
         features: Tensor = self.features(cells)
         return features
 
@@ -242,7 +242,7 @@ def _insert_stem_norm(model: Any, name: str) -> None:  # noqa: ANN401
 
 
 def _end_of(module: str, names: list[str]) -> int:
-    """Find the place after the last parameter that belongs to a module, or to one before it."""
+    """Position after the last parameter that belongs to a module, or to one before it."""
     own = [place for place, name in enumerate(names) if name.startswith(f"{module}.")]
     if own:
         return own[-1] + 1

@@ -25,7 +25,7 @@ __all__ = ["ResidualCnn", "Scores", "build_network", "check_network", "count_par
 
 
 def build_network(settings: NetworkSettings, input_size_px: int) -> nn.Module:
-    """Build the network that a recipe describes, with weights drawn from PyTorch's global generator.
+    """Network that a recipe describes, with weights from PyTorch's global generator.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def check_network(recipe: Recipe) -> None:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the weights."""
+    """Number of weights."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 class ResidualCnn(nn.Module):
-    """A small residual CNN (He et al. 2016, doi 10.1109/CVPR.2016.90) that judges a cell by its own colour.
+    """A small residual CNN (He et al. 2016, doi 10.1109/CVPR.2016.90), by default on relative colours.
 
     Parameters
     ----------
@@ -114,7 +114,8 @@ class ResidualCnn(nn.Module):
                 width = stage_width
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout2d(settings.dropout)
-        self.head = nn.Conv2d(width, 2 if settings.cell_head else 1, 1)
+        self.head = nn.Conv2d(width, 1, 1)
+        self.cell = CellTower() if settings.cell_head else None
         self.novelty = Novelty(width, settings.prototypes) if settings.prototypes else None
 
     def forward(self, cells: Tensor, reference: Tensor | None = None) -> Scores:
@@ -128,11 +129,10 @@ class ResidualCnn(nn.Module):
             float [N, 3], the colour that is taken as the cell's own, such as that of its field's typical cell; where
             it is 0, and where none is given, the cell's own is found.
         """
-        relative = self.unshuffle(self.colour(cells, reference)).contiguous(memory_format=torch.channels_last)
-        features = self.features(relative)
-        maps = self.head(self.dropout(features)).float()
-        evidence = maps[:, 0]
-        cell = maps[:, 1].mean((1, 2)) if maps.shape[1] > 1 else None
+        relative = self.colour(cells, reference)
+        features = self.features(self.unshuffle(relative).contiguous(memory_format=torch.channels_last))
+        evidence = self.head(self.dropout(features)).float()[:, 0]
+        cell = self.cell(cells, relative) if self.cell is not None else None
         novelty = None
         if self.novelty is not None and not self.training:
             novelty = self.novelty(features.float().mean((2, 3)))
@@ -145,7 +145,7 @@ class ResidualCnn(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a way past them."""
+    """Two 3x3 convolutions with a shortcut."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -160,9 +160,47 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(self.norm2.weight)  # a block starts as the identity (Goyal et al. 2017, arXiv 1706.02677)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, width_in, H, W] to [N, width, H / stride, W / stride]."""
+        """Features, [N, width, H / stride, W / stride], of features, [N, width_in, H, W]."""
         inner = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.norm2(self.conv2(inner)) + self.past(x))
+
+
+class CellTower(nn.Module):
+    """Whether a picture shows one red cell: a network of its own, on means of 4 x 4 pixels and how much these vary.
+
+    It shares nothing with what looks for parasites. Where both had the same features, what tells white cells and
+    platelets from red cells told them from parasites of other laboratories as well, which are as violet and as large.
+    """
+
+    POOL_PX = 4
+    WIDTHS = (32, 48)
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, width = self.WIDTHS
+        self.layers = nn.Sequential(
+            nn.Conv2d(7, first, 3, padding=1, bias=False),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
+            nn.Conv2d(first, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(width, 1)
+
+    def forward(self, cells: Tensor, relative: Tensor) -> Tensor:
+        """Map cells, float [N, 3, S, S] in 0..1, and their relative colours to logits, [N]."""
+        with torch.autocast(cells.device.type, enabled=False):
+            light = cells.float().mean(1, keepdim=True)
+            mean = F.avg_pool2d(light, self.POOL_PX)
+            variance = (F.avg_pool2d(light * light, self.POOL_PX) - mean * mean).clamp(min=0)
+            colours = F.avg_pool2d(cells.float(), self.POOL_PX) * 2 - 1
+            seen = torch.cat([colours, F.avg_pool2d(relative, self.POOL_PX), (variance + 1e-6).sqrt() * 8], 1)
+        found: Tensor = self.head(self.layers(seen.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
+        return found.float()[:, 0]
 
 
 class Novelty(nn.Module):
@@ -226,7 +264,7 @@ class Novelty(nn.Module):
 
 
 class CentredColour(nn.Module):
-    """RGB in 0..1 to -1..1: the same colour means the same wherever it came from."""
+    """RGB in 0..1 scaled to -1..1, so that colours stay absolute."""
 
     def forward(self, cells: Tensor, reference: Tensor | None = None) -> Tensor:
         """Map float [N, 3, S, S] to the same shape; a reference has no say."""
@@ -234,7 +272,7 @@ class CentredColour(nn.Module):
 
 
 class RelativeColour(nn.Module):
-    """Colours relative to what most of the cell looks like, so that stain, light and camera matter less.
+    """Colours relative to the cell's prevailing colour, so that stain, light and camera matter less.
 
     The reference is the mode of the colours in the picture's middle, found by two steps of mean shift (Comaniciu and
     Meer 2002, doi 10.1109/34.1000236) on 4 x 4 averages. A median would do as well but sorting is slow in ONNX.
@@ -242,11 +280,11 @@ class RelativeColour(nn.Module):
 
     POOL_PX = 4
     MIDDLE = 0.5
-    """Standard deviation of the window on the middle, where 1 is the picture's half width."""
+    """Standard deviation of the central window, in units of half the picture's width."""
     BLACK_BELOW = 0.1
     BANDWIDTHS = (0.15, 0.10)
     SOFTENING = 0.15
-    """Keeps the noise of very dark cells from being blown up."""
+    """Added to the reference in the denominator, so that the noise of very dark cells is not amplified."""
 
     def forward(self, cells: Tensor, given: Tensor | None = None) -> Tensor:
         """Map float [N, 3, S, S] in 0..1 to relative colours in -1..1 of the same shape; 0 is the reference.
@@ -263,7 +301,7 @@ class RelativeColour(nn.Module):
             return ((cells - reference) / (reference + self.SOFTENING)).clamp(-1, 1)
 
     def reference(self, cells: Tensor) -> Tensor:
-        """Find the prevailing colour of each cell, [N, 3, 1, 1]."""
+        """Prevailing colour of each cell, [N, 3, 1, 1]."""
         small = F.avg_pool2d(cells, self.POOL_PX)
         size = small.shape[-1]
         place = (torch.arange(size, device=cells.device) + 0.5) / size * 2 - 1

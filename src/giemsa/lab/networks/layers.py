@@ -1,4 +1,4 @@
-"""What a recipe's network is made of: its layers with their outputs' shapes and numbers of weights."""
+"""The layers of a recipe's network, with their output shapes and numbers of weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Layer:
 
 
 def list_layers(recipe: Recipe) -> list[Layer]:
-    """List a network's layers in the order in which they compute.
+    """Layers of a network in the order in which they compute.
 
     Activations, and whatever else has no weights and changes no shape, are left out; dropout is not.
     """
@@ -59,7 +59,7 @@ def list_layers(recipe: Recipe) -> list[Layer]:
 
 
 def count_recipe_parameters(recipe: Recipe) -> int:
-    """Count the weights of a recipe's network without making any."""
+    """Number of weights of a recipe's network, counted without allocating any."""
     with torch.device("meta"):
         return count_parameters(build_network(recipe.network, recipe.input_size_px))
 

@@ -1,4 +1,4 @@
-"""Where a backbone's first weights come from: the hub, a file, or nowhere.
+"""Initial weights of a backbone: from the hub, a file, or random.
 
 A file may hold a part of a model, as far as one of its feature levels. The network is then cut off there, which is
 said and stands in the run's recipe. Within that, loading is strict: whatever is missing, or belongs to no part of
@@ -29,7 +29,7 @@ _ANSWER_WITHIN_S = 10
 
 
 def fit_to_weights(recipe: Recipe, say: Callable[[str], None] = print) -> Recipe:
-    """Cut a recipe's backbone off where its file of weights ends.
+    """Recipe whose backbone ends where its file of weights does.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def fit_to_weights(recipe: Recipe, say: Callable[[str], None] = print) -> Recipe
 
 
 def load_pretrained(network: Backbone, settings: BackboneSettings) -> dict[str, Any]:
-    """Load a backbone's first weights.
+    """Load a backbone's initial weights.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _fetch(model: str) -> tuple[dict[str, Tensor], str]:
-    """Get ImageNet weights from the hub; every way in which that can fail becomes one sentence."""
+    """ImageNet weights from the hub; every failure becomes one sentence."""
     place = source = "the hub"
     try:
         if model == SQUEEZENET:
@@ -201,7 +201,7 @@ def _is_cached(repository: str) -> bool:
 
 
 def _reach(url: str) -> None:
-    """Find out in seconds that nobody answers: the hub's own client tries for more than a minute."""
+    """Check within seconds that the hub answers: its own client tries for more than a minute."""
     try:
         with urlopen(Request(url, method="HEAD"), timeout=_ANSWER_WITHIN_S):  # noqa: S310  the hub's address
             pass

@@ -1,4 +1,4 @@
-"""What every network gives, and the two things that all of the notebooks' networks begin and end with."""
+"""Scores that every network returns, and the first and last steps that the notebooks' networks share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Scores(NamedTuple):
-    """What a network says of N cells.
+    """Scores of N cells.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
 
 
 class Normalise(nn.Module):
-    """RGB in 0..1 less a mean, divided by a standard deviation, a channel each."""
+    """RGB in 0..1, standardised by a mean and a standard deviation per channel."""
 
     mean: Tensor
     std: Tensor
@@ -46,12 +46,12 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Map float [N, 3, S, S] to the same shape."""
+        """Normalised cells, float [N, 3, S, S], of the same shape."""
         return (cells.float() - self.mean) / self.std
 
 
 def single_logit(outputs: Tensor) -> Tensor:
-    """Make one logit of a network's outputs.
+    """One logit per cell from a network's outputs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The notebooks' networks: convolutions and poolings one after another, then dense layers."""
+"""The notebooks' networks: a sequence of convolutions and poolings, then dense layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SequentialCnn(nn.Module):
-    """Blocks of convolutions, ReLU and 2 x 2 max pooling, then dense layers: no evidence, since a dense layer mixes.
+    """Blocks of convolutions, ReLU and 2 x 2 max pooling, then dense layers, which leave no map of evidence.
 
     Parameters
     ----------
@@ -49,5 +49,5 @@ class SequentialCnn(nn.Module):
         self.head = nn.Sequential(*dense, nn.Linear(width, settings.outputs))
 
     def forward(self, cells: Tensor) -> Scores:
-        """Score cells, float [N, 3, S, S], RGB in 0..1."""
+        """Scores of cells, float [N, 3, S, S], RGB in 0..1."""
         return Scores(single_logit(self.head(self.features(self.normalise(cells)))), None)

@@ -226,16 +226,17 @@ def fold_figures(recipe: Recipe, labels: LabelSets, result: OutOfFold) -> dict[s
         called = others.called(result.logit)
         cells = judged & (result.fold == k)
         donors = labels.donor & (result.fold == k)
+        area = roc_auc(positive[cells], result.logit[cells])
         rows.append(
             {
                 "fold": k,
                 "n": int(cells.sum()),
-                "accuracy": float((called == positive)[cells].mean()),
-                "sensitivity": float(called[cells & positive].mean()),
-                "specificity": float((~called)[cells & ~positive].mean()),
-                "roc_auc": roc_auc(positive[cells], result.logit[cells]),
+                "accuracy": _share((called == positive)[cells]),
+                "sensitivity": _share(called[cells & positive]),
+                "specificity": _share((~called)[cells & ~positive]),
+                "roc_auc": None if np.isnan(area) else area,
                 "donors": int(donors.sum()),
-                "donor_specificity": float((~called)[donors].mean()) if donors.any() else None,
+                "donor_specificity": _share((~called)[donors]),
             }
         )
     means = {
@@ -244,6 +245,10 @@ def fold_figures(recipe: Recipe, labels: LabelSets, result: OutOfFold) -> dict[s
         if all(row[name] is not None for row in rows)
     }
     return {"labels": "confirmed" if labels.review_known else "official", "folds": rows, "mean": means}
+
+
+def _share(cells: NDArray[np.bool_]) -> float | None:
+    return float(cells.mean()) if cells.size else None
 
 
 def format_folds(folds: dict[str, Any]) -> str:
@@ -276,7 +281,7 @@ def read_calibration(path: Path) -> Calibration:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Calibration(**content)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is not a calibration as `giemsa crossval` writes it: {error}") from None
 
 

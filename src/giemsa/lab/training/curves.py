@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from giemsa.files import replace_file
+from giemsa.render import palette
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"  # Okabe and Ito 2008: told apart by the colour-blind
+TRAINING_COLOUR, VALIDATION_COLOUR = palette.BLUE.hex, palette.VERMILLION.hex
 
 EPOCH_METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 

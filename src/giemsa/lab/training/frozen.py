@@ -21,7 +21,7 @@ from torch import Tensor
 
 from giemsa.data.cache import hold_lock
 from giemsa.data.folders import cache_folder
-from giemsa.files import replace_file
+from giemsa.files import is_sealed, replace_file, seal
 from giemsa.lab.recipes import BackboneSettings
 from giemsa.lab.training.augment import Augment
 from giemsa.lab.training.cells import SeededShuffle
@@ -182,7 +182,7 @@ def _features(
     path = folder / f"{_key(network, recipe, cells, rows)}.npy"
     folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(path.with_name(f"{path.name}.lock")):
-        if path.is_file():
+        if is_sealed(path):
             return torch.from_numpy(np.load(path)[np.searchsorted(rows, wanted)]).to(device)
         say(f"Computing {network.width} features of {len(rows):,} cells, once.")
         found = np.empty((len(rows), network.width), np.float32)
@@ -192,6 +192,7 @@ def _features(
             found[start : start + len(chosen)] = _mean_features(network, rgb).cpu().numpy()
         with replace_file(path) as partial:
             np.save(partial, found)
+        seal(path)
     return torch.from_numpy(found[np.searchsorted(rows, wanted)]).to(device)
 
 

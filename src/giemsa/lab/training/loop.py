@@ -10,7 +10,6 @@ from __future__ import annotations
 import giemsa.lab.networks.torchvision_fix  # noqa: F401 Lightning imports torchvision
 
 # isort: split
-import csv
 import logging
 import math
 import platform
@@ -55,9 +54,11 @@ from giemsa.lab.training.cells import (
     require_both_classes,
     training_loader,
 )
+from giemsa.lab.training.checkpoints import SealedCheckpoints, check_checkpoint
 from giemsa.lab.training.company import Company, field_colours, photographs_of
 from giemsa.lab.training.curves import EPOCH_METRICS, draw_training, read_run_metrics, write_metrics
 from giemsa.lab.training.runs import Run, RunRecord, open_run, read_record, save_weights, write_record
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.words import counted
 
 if TYPE_CHECKING:
@@ -614,6 +615,7 @@ def _make_trainer(
         return lightning.Trainer(
             max_epochs=recipe.training.epochs - recipe.frozen_epochs,
             callbacks=callbacks,
+            plugins=[SealedCheckpoints()],
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
             default_root_dir=folder,
             precision=recipe.training.precision,
@@ -639,6 +641,7 @@ def _keep_best(recipe: Recipe, trainer: lightning.Trainer, module: CellTraining)
         None,
     )
     if best is not None and best.is_file():
+        check_checkpoint(best)
         module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
 
 
@@ -689,7 +692,7 @@ def _start_folder(folder: Path, recipe: Recipe, record: RunRecord, data: Trainin
         replace_file(folder / "training_cells.csv") as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.writer(file)
+        writer = GuardedWriter(file)
         writer.writerow(["file", "sha256"])
         rows = np.unique(used)  # a cell may be shown several times an epoch
         writer.writerows((data.index.cells[row].file, data.index.cells[row].sha256) for row in rows)
@@ -722,7 +725,10 @@ def _last_checkpoint(folder: Path) -> Path | None:
     """Find the newest checkpoint that is whole."""
     for path in sorted((folder / "checkpoints").glob("epoch-*.ckpt"), reverse=True):
         try:
+            check_checkpoint(path)
             torch.load(path, map_location="cpu", weights_only=True)
+        except RunError as error:
+            print(f"giemsa: {error}; going on from the one before.", file=sys.stderr)
         except Exception:
             print(f"giemsa: {path.name} was not written to its end; going on from the one before.", file=sys.stderr)
         else:

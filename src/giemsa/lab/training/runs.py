@@ -4,12 +4,12 @@ recipe.toml          the resolved recipe, defaults included
 run.json             what it was trained on, with which versions, and whether it is complete
 split.json           the split, where there was one
 training_cells.csv   file and SHA-256 of every cell that was trained on
-weights.safetensors  the weights that are kept
+weights.safetensors  the weights that are kept, and their digest in weights.safetensors.sha256
 metrics.csv          a row an epoch
 frozen_metrics.csv   the same of the epochs that trained a backbone's head alone
 training.png         loss and accuracy over epochs
 model.onnx           the model, fp32, for `evaluate` and `classify`
-checkpoints/         what `--resume` goes on from
+checkpoints/         what `--resume` goes on from, each with its digest
 tensorboard/         the same metrics for TensorBoard
 .lock                held while a process trains here
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save
 
 from giemsa.errors import RunError
-from giemsa.files import write_file
+from giemsa.files import is_sealed, seal, seal_path, write_file
 from giemsa.lab.networks.building import build_network
 from giemsa.lab.recipes import Recipe, load_recipe
 
@@ -141,7 +141,7 @@ def read_record(folder: Path) -> RunRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: there is no run.json in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
@@ -160,8 +160,9 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write weights as safetensors, beside their place and renamed."""
+    """Write weights as safetensors, beside their place and renamed, and their digest."""
     write_file(path, save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
+    seal(path)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -170,10 +171,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises
     ------
     RunError
-        If the file is missing or is not of this architecture.
+        If the file is missing, damaged or not of this architecture.
     """
     if not path.is_file():
         raise RunError(f"there are no weights at {path}")
+    if seal_path(path).exists() and not is_sealed(path):  # runs of version 0.1 have none
+        raise RunError(
+            f"{path} is damaged: it is not the file whose digest is in {seal_path(path).name}; train it again"
+        )
     try:
         weights = load_file(path)
     except Exception as error:

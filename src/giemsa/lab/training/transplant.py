@@ -274,7 +274,7 @@ def _cytoplasm(
     near = cv2.GaussianBlur(parasite.mean(-1), (0, 0), size * rng.uniform(0.06, 0.16))
     near /= max(float(near.max()), 1e-6)
     grain = cv2.resize(rng.normal(0, 0.35, (7, 7)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    body = 1 / (1 + np.exp(-(near + grain - rng.uniform(0.25, 0.6)) * 10))
+    body = 0.5 + 0.5 * np.tanh((near + grain - rng.uniform(0.25, 0.6)) * 5)
     body = cv2.GaussianBlur((body * mask * (near > 0.05)).astype(np.float32), (0, 0), 0.8)
     colour = np.array([0.45, 0.3, 0.06]) * np.exp(rng.normal(0, 0.25, 3)) * rng.uniform(0.2, 0.9)
     return np.asarray(body[..., None] * colour, np.float32)

@@ -1,4 +1,4 @@
-"""What a tuning may change, as text: a TOML file that becomes a frozen, checked object.
+"""The search space of a tuning: a TOML file that becomes a frozen, checked object.
 
     metric = "validation_loss"
 
@@ -26,8 +26,8 @@
     low = 0.5
     high = 2.0
 
-`factor` multiplies what the recipe says: widths in lists, or every strength of the augmentation at once. What is a
-whole number in the recipe stays one, and is at least 1.
+`factor` multiplies the recipe's own values, such as lists of widths, or every strength of the augmentation at once. A
+whole number in the recipe stays a whole number, and is at least 1.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 Metric = Literal["validation_loss", "validation_accuracy"]
 TABLE_COLUMNS: Final = ("trial", "state", "epochs_trained", "seconds")
-"""What a study's table says of a trial besides its figure and parameters, which cannot be called so."""
+"""Columns of a study's table besides the metric and the parameters, which cannot have these names."""
 Value = bool | int | float | str | tuple[int | float | str, ...]
 
 
@@ -65,7 +65,7 @@ class _Part(BaseModel):
 
 
 class FloatRange(_Part):
-    """Any number from `low` to `high`; evenly over its logarithm where `log` is set."""
+    """A number from `low` to `high`; uniform in its logarithm where `log` is set."""
 
     kind: Literal["float"]
     key: str
@@ -79,12 +79,12 @@ class FloatRange(_Part):
         return self
 
     def suggest(self, name: str, trial: Trial, _recipe: dict[str, Any]) -> dict[str, Any]:
-        """Draw a value."""
+        """Change for a trial: the key with a sampled value."""
         return {self.key: trial.suggest_float(name, self.low, self.high, log=self.log)}
 
 
 class IntRange(_Part):
-    """Any whole number from `low` to `high`, both included."""
+    """A whole number from `low` to `high`, both included."""
 
     kind: Literal["int"]
     key: str
@@ -98,7 +98,7 @@ class IntRange(_Part):
         return self
 
     def suggest(self, name: str, trial: Trial, _recipe: dict[str, Any]) -> dict[str, Any]:
-        """Draw a value."""
+        """Change for a trial: the key with a sampled value."""
         return {self.key: trial.suggest_int(name, self.low, self.high, log=self.log)}
 
 
@@ -110,7 +110,7 @@ class Choice(_Part):
     values: Annotated[tuple[Value, ...], Field(min_length=1)]
 
     def suggest(self, name: str, trial: Trial, _recipe: dict[str, Any]) -> dict[str, Any]:
-        """Draw a value; the study knows it by its JSON, since a storage keeps no lists."""
+        """Change for a trial; the study knows a value by its JSON, since a storage keeps no lists."""
         values = {json.dumps(value): value for value in self.values}
         return {self.key: values[str(trial.suggest_categorical(name, list(values)))]}
 
@@ -130,7 +130,7 @@ class Factor(_Part):
         return self
 
     def suggest(self, name: str, trial: Trial, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Draw a factor and apply it."""
+        """Changes for a trial: each key with its value times a sampled factor."""
         factor = trial.suggest_float(name, self.low, self.high, log=self.log)
         return {key: _times(_value_at(recipe, key), factor) for key in self.keys}
 
@@ -139,7 +139,7 @@ Parameter = Annotated[FloatRange | IntRange | Choice | Factor, Field(discriminat
 
 
 class SearchSpace(_Part):
-    """What is varied, and which figure of the validation cells says what is best."""
+    """What is varied, and the metric on validation cells that is optimised."""
 
     metric: Metric = "validation_loss"
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
@@ -153,16 +153,16 @@ class SearchSpace(_Part):
 
     @property
     def minimise(self) -> bool:
-        """Whether less is better."""
+        """Whether lower values of the metric are better."""
         return self.metric == "validation_loss"
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the space, as hex."""
+        """SHA-256 of the space, in hex."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     def suggest(self, trial: Trial, recipe: Recipe) -> Recipe:
-        """Draw a recipe for a trial."""
+        """Recipe for a trial, sampled from the space."""
         content = recipe.model_dump(mode="json", exclude_none=True)
         changes: dict[str, Any] = {}
         for name, parameter in self.parameters.items():
@@ -171,17 +171,17 @@ class SearchSpace(_Part):
 
 
 def read_space(path: Path, recipe: Recipe) -> SearchSpace:
-    """Read a search space and check it against the recipe that it is to vary.
+    """Search space of a file, checked against the recipe that it varies.
 
     Raises
     ------
     RecipeError
-        If it cannot be read, has an unknown key or a wrong type, names a key that the recipe has not, names one key
+        If it cannot be read, has an unknown key or a wrong type, names a key that the recipe does not have, names a key
         twice, or holds a value that the recipe refuses.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RecipeError(f"the search space {path} cannot be read: {reason}") from None
     try:
@@ -200,7 +200,7 @@ def read_space(path: Path, recipe: Recipe) -> SearchSpace:
 
 
 def with_changes(content: dict[str, Any], changes: dict[str, Any], origin: str) -> Recipe:
-    """Change dotted keys of a recipe's content, and check the result."""
+    """Recipe of a content with dotted keys changed, checked."""
     changed: dict[str, Any] = json.loads(json.dumps(content))
     for key, value in changes.items():
         *tables, last = key.split(".")
@@ -229,7 +229,7 @@ def _check_keys(space: SearchSpace, recipe: Recipe, path: Path) -> None:
 
 
 def _check_ends(space: SearchSpace, recipe: Recipe, path: Path) -> None:
-    """Try the ends of every range and each choice on the recipe, before any training is begun."""
+    """Check the ends of every range and each choice on the recipe, before any training begins."""
     content = recipe.model_dump(mode="json", exclude_none=True)
     for name, parameter in space.parameters.items():
         if isinstance(parameter, Choice):

@@ -1,9 +1,8 @@
-"""Search a recipe's settings: trials, pruned early where they are hopeless, in a study that outlives its process.
+"""Search for a recipe's best settings: trials, pruned early where hopeless, in a study that outlives its process.
 
-The study lies in a database (SQLite in the output folder, or any that Optuna can reach), so that several processes
-and machines share it and a killed one loses no more than its own trial: the next call puts that trial's settings in
-the queue again. Trials train on the training cells and are judged on the validation cells; the test cells are never
-read.
+The study is kept in a database (SQLite in the output folder, or any that Optuna can reach). Several processes and
+machines can share it, and a killed one loses no more than its own trial: the next call queues that trial's settings
+again. Trials train on the training cells and are evaluated on the validation cells; the test cells are never read.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import giemsa.lab.networks.torchvision_fix  # noqa: F401 Lightning imports torchvision
 
 # isort: split
-import csv
 import json
 import os
 import shutil
@@ -35,6 +33,8 @@ from giemsa.files import replace_file, write_file
 from giemsa.lab.training.curves import read_run_metrics
 from giemsa.lab.training.loop import train
 from giemsa.lab.tuning.search_space import TABLE_COLUMNS
+from giemsa.render import palette
+from giemsa.spreadsheets import GuardedWriter
 from giemsa.verdicts import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -50,17 +50,17 @@ if TYPE_CHECKING:
 
 FILES: Final = ("trials.csv", "best.toml", "study.json", "history.png", "importance.png", "parallel.png")
 HEARTBEAT_S: Final = 60
-"""A process says so often that it lives; a trial of one that has not for twice as long is given up (on storages that
-Optuna can ask that of)."""
+"""Interval at which a process reports that it is alive; after twice as long without a report its trial is given up (on
+storages for which Optuna supports it)."""
 STARTUP_TRIALS: Final = 5
-"""So many are drawn at random and never pruned: there is nothing yet to compare with."""
+"""Number of trials that are sampled at random and never pruned, since there is nothing yet to compare with."""
 _FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#555555"
+_BLUE, _VERMILLION, _GREY = palette.BLUE.hex, palette.VERMILLION.hex, palette.GREY.hex
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPlace:
-    """Where a study lies: an Optuna storage URL, and the study's name in it."""
+    """Where a study is kept: an Optuna storage URL, and the study's name in it."""
 
     storage: str
     name: str
@@ -69,20 +69,20 @@ class StudyPlace:
 def open_study(
     place: StudyPlace, space: SearchSpace, begun_with: dict[str, str], *, seed: int, resume: bool
 ) -> optuna.Study:
-    """Open a study, or begin it.
+    """A study, opened or begun.
 
     Parameters
     ----------
     place : StudyPlace
-        Where it lies.
+        Where it is kept.
     space : SearchSpace
-        Says which figure is best.
+        For its metric.
     begun_with : dict of str to str
-        Digests of recipe, space, data and split: a study goes on only with the same.
+        Digests of recipe, space, data and split; a study continues only with the same ones.
     seed : int
         Of the sampler.
     resume : bool
-        Whether a study that has trials already may be gone on with, or joined.
+        Whether a study that has trials already may be continued or joined.
 
     Raises
     ------
@@ -136,26 +136,26 @@ def tune(
     command: str = "",
     report: Callable[[str], None] = print,
 ) -> None:
-    """Run trials until the study holds so many finished ones.
+    """Run trials until the study holds the given number of finished ones.
 
     Parameters
     ----------
     study : Study
         From `open_study`.
     recipe, space
-        What is varied, and how.
+        The recipe and how it is varied.
     data_of : callable
-        Gives a recipe's training and validation cells, in its input size.
+        Training and validation cells for a recipe, in its input size.
     folder : Path
         Where trials are trained; a trial's run is removed once its figure is in the study.
     trials : int
-        How many finished trials, pruned ones among them, the study shall hold in the end.
+        Number of finished trials, including pruned ones, with which the study ends.
     threads : int, optional
-        Of PyTorch.
+        Threads of PyTorch.
     command : str
-        Stands in the trials' records.
+        Command line, for the trials' records.
     report : callable
-        Is told how each trial went.
+        Called with a sentence on each trial.
 
     Raises
     ------
@@ -170,11 +170,11 @@ def tune(
         try:
             drawn = space.suggest(trial, recipe)
         except RecipeError as error:  # each setting is possible, together they are not
-            report(f"Trial {trial.number} is impossible: {error}")
+            report(f"Trial {trial.number} has settings that exclude each other: {error}")
             raise optuna.TrialPruned from error
         data = data_of(drawn)
         if not len(data.validation):
-            raise UsageError("there are no validation cells to judge trials on: give a split with a validation part")
+            raise UsageError("there are no validation cells to evaluate trials on; give a split with a validation part")
         place = folder / f"trial-{trial.number}"
         shutil.rmtree(place, ignore_errors=True)
         watch = _Watch(trial, space.metric, minimise=space.minimise)
@@ -200,7 +200,7 @@ def tune(
 
 
 def best_recipe(study: optuna.Study, recipe: Recipe, space: SearchSpace) -> Recipe:
-    """Make the best trial's recipe.
+    """Recipe of the best trial.
 
     Raises
     ------
@@ -210,13 +210,13 @@ def best_recipe(study: optuna.Study, recipe: Recipe, space: SearchSpace) -> Reci
     try:
         best = study.best_trial
     except ValueError:
-        raise RunError(f"the study {study.study_name} has no complete trial yet: give more --trials") from None
+        raise RunError(f"the study {study.study_name} has no complete trial yet; give more --trials") from None
     drawn = space.suggest(optuna.trial.FixedTrial(best.params, number=best.number), recipe)  # type: ignore[arg-type]
     content = drawn.model_dump(mode="json", exclude_none=True)
     content["name"] = f"{recipe.name.removesuffix('-tuned')}-tuned"
     content["description"] = (
         f"{recipe.name}, tuned: the best of {_count_finished(study)} trials by {space.metric} on validation cells "
-        f"({study.best_value:.5f}, which is better than it will be elsewhere, since it was chosen by it)."
+        f"({study.best_value:.5f}, an optimistic figure, since the trial was chosen by it)."
     )
     return type(recipe).model_validate(content)
 
@@ -224,7 +224,7 @@ def best_recipe(study: optuna.Study, recipe: Recipe, space: SearchSpace) -> Reci
 def write_results(
     folder: Path, study: optuna.Study, recipe: Recipe, space: SearchSpace, provenance: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the table, the figures and the best recipe, and return the content of study.json."""
+    """Content of study.json, which is written with the table, the figures and the best recipe."""
     best = best_recipe(study, recipe, space)
     names = list(space.parameters)
     importance = _importance(study)
@@ -246,7 +246,7 @@ def write_results(
     write_file(folder / "best.toml", best.to_toml())
     write_file(folder / "study.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     with replace_file(folder / "trials.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = GuardedWriter(file)
         writer.writerow((*TABLE_COLUMNS, space.metric, *names))
         for trial in study.trials:
             writer.writerow(
@@ -264,20 +264,20 @@ def write_results(
 
 
 class _Watch(Callback):
-    """Tells the study how a trial is doing after each epoch, and stops it where the study says so."""
+    """Reports a trial's metric after each epoch, and stops the trial where the study prunes it."""
 
     def __init__(self, trial: optuna.Trial, metric: str, *, minimise: bool) -> None:
         self.value: float | None = None
-        """Of the weights that are kept: the last epoch's, or with patience the best one's."""
+        """Metric of the weights that are kept: those of the last epoch or, with patience, of the best one."""
         self._trial = trial
         self._metric = metric
         self._better = min if minimise else max
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        """Report the epoch's figure."""
+        """Report the epoch's metric."""
         value = float(trainer.callback_metrics[self._metric])
         if not np.isfinite(value):
-            raise optuna.TrialPruned  # it will not come back
+            raise optuna.TrialPruned  # training does not recover from NaN
         keeps_best = trainer.early_stopping_callback is not None
         self.value = value if self.value is None or not keeps_best else self._better(self.value, value)
         self._trial.report(value, trainer.current_epoch)
@@ -294,16 +294,16 @@ def _check_begun(study: optuna.Study, place: StudyPlace, begun_with: dict[str, s
     for what, digest in begun_with.items():
         if known.get(what) != digest:
             raise RunError(
-                f"the study {place.name} was begun with another {what}: give another --study, or another --output"
+                f"the study {place.name} was begun with another {what}; give another --study or another --output"
             )
     if not resume and study.trials:
         raise RunError(
-            f"the study {place.name} has {len(study.trials)} trials already: go on with it, or join it, by --resume"
+            f"the study {place.name} has {len(study.trials)} trials already; continue or join it with --resume"
         )
 
 
 def _give_up_dead(study: optuna.Study, report: Callable[[str], None]) -> None:
-    """Put trials of processes of this machine that are no more in the queue again, and let Optuna do the others."""
+    """Queue trials of dead processes of this machine again; Optuna does so for other machines."""
     with _without_advice():
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -317,14 +317,14 @@ def _give_up_dead(study: optuna.Study, report: Callable[[str], None]) -> None:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep Optuna's remark that heartbeats may change off the user's terminal; our lower bound and tests answer it."""
+    """Suppress Optuna's remark that heartbeats may change, which our lower bound and tests take care of."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         yield
 
 
 def _process() -> str:
-    """Name this process so that a later one of the same number is not taken for it."""
+    """Identity of this process: its number and start, so that no later process of that number is taken for it."""
     return f"{os.getpid()} {_started(os.getpid())}"
 
 
@@ -342,7 +342,7 @@ def _lives(process: str) -> bool:
 
 
 def _started(number: int) -> str:
-    """Return when a process was started, in ticks since the machine was; empty where the system does not tell."""
+    """Start of a process, in clock ticks since the machine started; empty where it is not known."""
     try:
         with open(f"/proc/{number}/stat", encoding="utf-8") as file:  # noqa: PTH123  no path of ours
             return file.read().rpartition(")")[2].split()[19]
@@ -367,7 +367,7 @@ def _without_password(url: str) -> str:
 
 
 def _importance(study: optuna.Study) -> dict[str, float] | None:
-    """Say how much of the figure's variance each parameter explains (fANOVA; Hutter et al. 2014)."""
+    """Share of the metric's variance that each parameter explains (fANOVA; Hutter et al. 2014)."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < STARTUP_TRIALS or len({trial.value for trial in complete}) < 2:
         return None
@@ -399,7 +399,7 @@ def _draw_all(folder: Path, study: optuna.Study, space: SearchSpace, importance:
 
 
 def _draw_history(axis: Axes, study: optuna.Study, space: SearchSpace) -> None:
-    """Draw each trial's figure and the best so far."""
+    """Draw each trial's metric and the best so far."""
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED and trial.value is not None]
     numbers = [trial.number for trial in complete]
@@ -417,7 +417,7 @@ def _draw_history(axis: Axes, study: optuna.Study, space: SearchSpace) -> None:
     axis.plot(numbers, best, color="black", drawstyle="steps-post", label="best so far")
     axis.set_xlabel("trial")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylabel(f"{space.metric.replace('_', ' ')} ({'less' if space.minimise else 'more'} is better)")
+    axis.set_ylabel(f"{space.metric.replace('_', ' ')} ({'lower' if space.minimise else 'higher'} is better)")
     axis.set_title(f"Trials of {study.study_name}")
     axis.legend(frameon=False)
     axis.grid(alpha=0.25)
@@ -426,18 +426,20 @@ def _draw_history(axis: Axes, study: optuna.Study, space: SearchSpace) -> None:
 def _draw_importance(axis: Axes, importance: dict[str, float] | None, space: SearchSpace) -> None:
     if importance is None:
         axis.set_axis_off()
-        axis.text(0.5, 0.5, f"fewer than {STARTUP_TRIALS} different complete trials:\nno importance", ha="center")
+        axis.text(
+            0.5, 0.5, f"fewer than {STARTUP_TRIALS} different complete trials:\nimportance is not defined", ha="center"
+        )
         return
     names = list(importance)[::-1]
     bars = axis.barh(names, [importance[name] for name in names], color=_BLUE)
     axis.bar_label(bars, fmt="%.2f", padding=3)
     axis.set_xlim(0, 1.08)
     axis.set_xlabel(f"share of the variance of {space.metric.replace('_', ' ')} (fANOVA)")
-    axis.set_title("What mattered")
+    axis.set_title("Importance of the parameters")
 
 
 def _draw_parallel(canvas: Canvas, axis: Axes, study: optuna.Study, space: SearchSpace) -> None:
-    """Draw a line for each complete trial through its settings, coloured by its figure."""
+    """Draw a line for each complete trial through its settings, coloured by its metric."""
     names = list(space.parameters)
     trials = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     values = np.array([float(trial.value or 0) for trial in trials])
@@ -463,7 +465,7 @@ def _draw_parallel(canvas: Canvas, axis: Axes, study: optuna.Study, space: Searc
 
 
 def _positions(space: SearchSpace, name: str, values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Place values on an axis from 0 to 1, with the texts that stand beside it."""
+    """Positions of values on an axis from 0 to 1, and its ticks with their texts."""
     parameter = space.parameters[name]
     if parameter.kind == "choice":
         known = [json.dumps(value) for value in parameter.values]

@@ -1,0 +1,1 @@
+"""What people look at: colours, and templates of reports and pages."""
