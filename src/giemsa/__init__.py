@@ -69,7 +69,9 @@ _HOME = {
 }
 
 
-def load(model: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Classifier:
+def load(
+    model: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None, decide: bool = False
+) -> Classifier:
     """Open a model and return what classifies with it.
 
     Parameters
@@ -78,6 +80,8 @@ def load(model: Model | str | os.PathLike[str] | None = None, *, threads: int | 
         A model, an ONNX file or a run folder; None means the embedded model.
     threads : int, optional
         Worker threads of `Classifier.classify_many`; None means one for each core that this process may use.
+    decide : bool
+        Call every readable picture parasitized or uninfected, whatever the doubt.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def load(model: Model | str | os.PathLike[str] | None = None, *, threads: int | 
     """
     from giemsa.classifier import Classifier
 
-    return Classifier(model, threads=threads)
+    return Classifier(model, threads=threads, decide=decide)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -8,6 +8,7 @@ stage. A few chunks are under way at a time; their verdicts come out in the orde
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from giemsa.tables import RunRecord
+    from giemsa.verdicts import VerdictName
 
 CHUNK: Final = 32
 """Cells of one task: enough to make Python's part small; more are slower, since their planes leave the cache."""
@@ -37,6 +39,9 @@ _AHEAD: Final = 2
 """Chunks in the queue for each thread, so that none waits for the caller."""
 FIELD_PX: Final = 600
 """Shorter side from which a picture is hardly of one cell: the largest of 15,617 official ones has 340 px."""
+
+_RATHER_A_FIELD_PX: Final = 250
+"""Shorter side from which a picture that is no cell may be a whole field, which is said with the command for it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +72,8 @@ class Classifier:
         A model, an ONNX file or a run folder; None means the embedded model.
     threads : int, optional
         Worker threads; None means one for each core that this process may use.
+    decide : bool
+        Call every readable picture parasitized or uninfected, whatever the doubt.
 
     Attributes
     ----------
@@ -89,11 +96,18 @@ class Classifier:
     'uninfected'
     """
 
-    def __init__(self, model: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model | str | os.PathLike[str] | None = None,
+        *,
+        threads: int | None = None,
+        decide: bool = False,
+    ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}; expected 1 or more")
         self.model = model if isinstance(model, Model) else open_model(model)
         self.threads = threads if threads is not None else usable_cores()
+        self.decide = decide
         self.fields_seen = 0
         self._counting = Lock()
 
@@ -216,6 +230,7 @@ class Classifier:
         names: list[str] = []
         reasons: list[str | None] = []
         shown: list[NDArray[np.uint8] | None] = []
+        sizes: list[int] = []
         readable = 0
         for offset, picture in enumerate(pictures):
             names.append(_name(picture, start + offset))
@@ -229,27 +244,53 @@ class Classifier:
                 reasons.append(" ".join(str(error).split()))
             else:
                 reasons.append(None)
+                sizes.append(min(rgb.shape[:2]))
                 shown.append(shrink(rgb, shown_px) if shown_px else None)
                 readable += 1
         scored = iter(self._scored(cells[:readable], evidence=evidence) if readable else ())
-        seen = iter(shown)
+        seen, sides = iter(shown), iter(sizes)
         examined = []
         for name, reason in zip(names, reasons, strict=True):
             if reason is not None:
                 examined.append(Examined(Verdict(name, "unreadable", reason=reason)))
             else:
-                logit, p, evidence_map = next(scored)
-                label = LABELS[is_parasitized(p, self.model.card.threshold)]
-                verdict = Verdict(name, label, p, logit)
-                examined.append(Examined(verdict, next(seen), evidence_map))
+                logit, p, cell, novelty, evidence_map = next(scored)
+                label, why = self._judged(logit, p, cell, novelty, next(sides))
+                examined.append(Examined(Verdict(name, label, p, logit, novelty, why), next(seen), evidence_map))
         return examined
+
+    def _judged(
+        self, logit: float, p: float, cell: float | None, novelty: float | None, side: int
+    ) -> tuple[VerdictName, str]:
+        """Verdict on one picture, and why it is no label."""
+        card = self.model.card
+        if not self.decide and card.doubt:
+            doubt = card.doubt
+            if cell is not None and cell < doubt.get("cell", -math.inf):
+                field = "; giemsa smear reads whole fields" if side >= _RATHER_A_FIELD_PX else ""
+                return "not_a_cell", f"it does not look like one red cell{field}"
+            if novelty is not None and novelty > doubt.get("novelty", math.inf):
+                return "not_a_cell", f"it is unlike all cells that the model knows (novelty {novelty:.2f})"
+            if "uninfected_to" in doubt:
+                labels = int(logit <= doubt["uninfected_to"]) + int(logit >= doubt["parasitized_from"])
+                if labels != 1:
+                    which = "both labels are" if labels else "neither label is"
+                    return "indeterminate", f"{which} plausible at a level of {doubt.get('level', 0):.0%}"
+        return LABELS[is_parasitized(p, card.threshold)], ""
 
     def _scored(
         self, cells: NDArray[np.uint8], *, evidence: bool
-    ) -> Iterator[tuple[float, float, NDArray[np.float32] | None]]:
+    ) -> Iterator[tuple[float, float, float | None, float | None, NDArray[np.float32] | None]]:
         output = self.model.run(cells, evidence=evidence)
-        maps = output.evidence if output.evidence is not None else [None] * len(cells)
-        return zip(output.logit.tolist(), self.model.p_parasitized(output.logit).tolist(), maps, strict=True)
+        nothing = [None] * len(cells)
+        return zip(
+            output.logit.tolist(),
+            self.model.p_parasitized(output.logit).tolist(),
+            output.cell.tolist() if output.cell is not None else nothing,
+            output.novelty.tolist() if output.novelty is not None else nothing,
+            output.evidence if output.evidence is not None else nothing,
+            strict=True,
+        )
 
 
 def usable_cores() -> int:

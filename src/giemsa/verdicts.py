@@ -31,7 +31,7 @@ class Verdict:
     image : str
         The name under which the picture came in.
     verdict : str
-        `parasitized`, `uninfected`, or `unreadable`; `indeterminate` and `not_a_cell` once a model gives them.
+        One of `VERDICTS`.
     p_parasitized : float or None
         Calibrated probability of `parasitized`, 0 to 1; None where there is none.
     logit : float or None

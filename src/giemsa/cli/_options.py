@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from giemsa.data.splits import Split
     from giemsa.lab.recipes import Recipe
     from giemsa.lab.training.datasets import LabelledData
+    from giemsa.lab.training.laboratories import LaboratoryCells
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -117,6 +118,36 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add_cache(parser)
     add_resume(parser)
     add_threads(parser)
+
+
+def add_laboratories(parser: argparse.ArgumentParser) -> None:
+    """Add --laboratories: photographs of other laboratories beside the labelled cells."""
+    parser.add_argument(
+        "--laboratories",
+        type=Path,
+        metavar="DIR",
+        help="folders of other laboratories' fields; those that the recipe names are trained on too",
+    )
+
+
+def laboratory_cells(args: argparse.Namespace, recipe: Recipe) -> LaboratoryCells | None:
+    """Cells of the laboratories that the recipe names, out of --laboratories; None where there are none to read."""
+    from giemsa.cli._console import inform
+    from giemsa.errors import UsageError
+    from giemsa.lab.training.laboratories import read_laboratories
+
+    if args.laboratories is None:
+        if recipe.laboratories.names:
+            inform(
+                f"No --laboratories DIR: {recipe.name} is trained without the cells of "
+                f"{', '.join(recipe.laboratories.names)}, and will hold in other laboratories less well."
+            )
+        return None
+    if not recipe.laboratories.names:
+        raise UsageError(f"--laboratories was given, and the recipe {recipe.name} names none (laboratories.names)")
+    cells = read_laboratories(args.laboratories, recipe.laboratories.names, recipe.input_size_px)
+    inform(cells.describe())
+    return cells
 
 
 def add_choice_of_training_cells(parser: argparse.ArgumentParser, *, without_split: str) -> None:

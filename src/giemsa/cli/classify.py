@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_resume(again)
     add_force(again)
     parser.add_argument("--sheet", metavar="FILE.png", help="draw a contact sheet of the cells and their verdicts")
+    parser.add_argument(
+        "--decide",
+        action="store_true",
+        help="call every readable picture parasitized or uninfected, whatever the doubt",
+    )
     add_model(parser, kinds="an ONNX or .tflite file, or a run folder")
     add_threads(parser)
     add_json(parser, "JSON lines")
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     cv2.setNumThreads(1)  # each worker decodes and resizes by itself
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters about a picture becomes its reason
-    classifier = Classifier(args.model, threads=args.threads)
+    classifier = Classifier(args.model, threads=args.threads, decide=args.decide)
     record = classifier.record(command=args.command_line)
     summary = Summary()
     sheet = _sheet(args)

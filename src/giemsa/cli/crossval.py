@@ -7,7 +7,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from giemsa.cli._options import add_data, add_json, add_recipe, add_training, chosen_recipe, labelled_data
+from giemsa.cli._options import (
+    add_data,
+    add_json,
+    add_laboratories,
+    add_recipe,
+    add_training,
+    chosen_recipe,
+    labelled_data,
+    laboratory_cells,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_recipe(parser)
     add_data(parser)
+    add_laboratories(parser)
     parser.add_argument("--split", type=Path, metavar="FILE", help="a split with folds (default: one is made)")
     parser.add_argument(
         "--by",
@@ -95,6 +105,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
         threads=args.threads,
         progress=sys.stderr.isatty(),
         report=inform,
+        laboratories=laboratory_cells(args, recipe),
     )
     if result is not None:
         table = write_figures(

@@ -10,10 +10,12 @@ from giemsa.cli._options import (
     add_choice_of_training_cells,
     add_data,
     add_json,
+    add_laboratories,
     add_recipe,
     add_training,
     chosen_recipe,
     labelled_data,
+    laboratory_cells,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_recipe(parser)
     add_data(parser)
+    add_laboratories(parser)
     add_choice_of_training_cells(parser, without_split="train on all cells")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="the run's folder")
     add_training(parser)
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     recipe = chosen_recipe(args)
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from giemsa.cli._console import inform, print_json
     from giemsa.lab.export.onnx import export_run
@@ -63,6 +66,7 @@ def _train(args: argparse.Namespace) -> int:
     data = labelled_data(args)
     inform(data.describe())
     chosen = training_data(recipe, data, split=args.split, fold=args.fold, cache=args.cache, limit=args.limit)
+    chosen = replace(chosen, laboratories=laboratory_cells(args, recipe))
     if args.split is None:
         inform(chosen.say_without_split())
     done = train(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONTRACT_VERSION: Final = 1
 METADATA_KEY: Final = "giemsa"
+LIMITS: Final = ("cell", "novelty", "uninfected_to", "parasitized_from")
+"""Keys of a card's `doubt` that verdicts depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,13 @@ class ModelCard:
         What the evidence map is, in words.
     first_weights : mapping
         Where the training's first weights came from.
+    doubt : mapping
+        When a verdict is withheld; empty where the model always decides. `cell`: not_a_cell below this score of being
+        one; `novelty`: not_a_cell above this novelty; `uninfected_to`, `parasitized_from`: logits up to and from which
+        a label belongs to a cell's conformal set; and what these promise.
+    laboratories : mapping
+        Names of laboratories that were trained on (`trained`), that had a say in a choice (`development`), and that had
+        none (`external`).
     licence, created_by : str
         As written.
     contract_version : int
@@ -80,6 +89,8 @@ class ModelCard:
     calibration_source: str = ""
     evidence: str = ""
     first_weights: Mapping[str, Any] = field(default_factory=dict)
+    doubt: Mapping[str, Any] = field(default_factory=dict)
+    laboratories: Mapping[str, Any] = field(default_factory=dict)
 
     def p_parasitized(self, logit: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probabilities of `parasitized` for logits, both of shape [N]."""
@@ -94,7 +105,12 @@ class ModelCard:
         calibration: dict[str, Any] = {"temperature": self.temperature, "bias": self.bias}
         if self.calibration_source:
             calibration["source"] = self.calibration_source
-        optional = {"evidence": self.evidence, "first_weights": dict(self.first_weights)}
+        optional = {
+            "evidence": self.evidence,
+            "first_weights": dict(self.first_weights),
+            "doubt": dict(self.doubt),
+            "laboratories": dict(self.laboratories),
+        }
         return json.dumps(
             {
                 "contract_version": self.contract_version,
@@ -193,7 +209,19 @@ def _card(raw: Mapping[str, Any]) -> ModelCard:
         calibration_source=str(raw["calibration"].get("source", "")),
         evidence=str(raw.get("evidence", "")),
         first_weights=dict(raw.get("first_weights", {})),
+        doubt=_doubt(raw.get("doubt", {})),
+        laboratories={str(what): list(names) for what, names in dict(raw.get("laboratories", {})).items()},
     )
+
+
+def _doubt(raw: Mapping[str, Any]) -> dict[str, Any]:
+    content = dict(raw)
+    for key in LIMITS:
+        if key in content:
+            content[key] = _number(content, key)
+    if ("uninfected_to" in content) != ("parasitized_from" in content):
+        raise ValueError("doubt has one of uninfected_to and parasitized_from; expected both or none")
+    return content
 
 
 def _number(raw: Mapping[str, Any], key: str) -> float:

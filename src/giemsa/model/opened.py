@@ -41,10 +41,16 @@ class ModelOutput:
         float32 [N].
     evidence : ndarray or None
         float32 [N, h, w] in logit units, with the logit as its mean; None where the model has no such map.
+    cell : ndarray or None
+        float32 [N], natural-log odds of showing one red cell; None where the model does not tell.
+    novelty : ndarray or None
+        float32 [N], how unlike the training cells a picture is, 0 to 1; None where the model does not tell.
     """
 
     logit: NDArray[np.float32]
     evidence: NDArray[np.float32] | None
+    cell: NDArray[np.float32] | None = None
+    novelty: NDArray[np.float32] | None = None
 
 
 class Model:
@@ -74,7 +80,9 @@ class Model:
         self.path = path
         self.threads = threads
         self.provider = runtime.provider
-        self.has_evidence = "evidence" in {output.name for output in runtime.outputs}
+        outputs = {output.name for output in runtime.outputs}
+        self.has_evidence = "evidence" in outputs
+        self._doubts = [name for name in ("cell", "novelty") if name in outputs]
         self._runtime = runtime
 
     def run(self, cells: NDArray[np.uint8], *, evidence: bool = True) -> ModelOutput:
@@ -99,19 +107,27 @@ class Model:
             raise UsageError(
                 f"the model {self.path} takes uint8 [N, {size}, {size}, 3] and got {cells.dtype} {list(cells.shape)}"
             )
-        wanted = ["logit", "evidence"] if evidence and self.has_evidence else ["logit"]
-        logit, *rest = self._runtime.run(wanted, {"cells": cells})
+        wanted = ["logit", *self._doubts, *(["evidence"] if evidence and self.has_evidence else [])]
+        found = dict(zip(wanted, self._runtime.run(wanted, {"cells": cells}), strict=True))
+        logit, maps = found["logit"], found.get("evidence")
+        for name in self._doubts:
+            if found[name].shape != (len(cells),) or not np.isfinite(found[name]).all():
+                raise ModelError(
+                    f"the model {self.path} gave {_finite(found[name])} of shape {list(found[name].shape)} as {name} for "
+                    f"{len(cells)} cells; expected one finite number for each, so the file is damaged or was exported "
+                    "wrongly"
+                )
         if logit.shape != (len(cells),) or not np.isfinite(logit).all():
             raise ModelError(
                 f"the model {self.path} gave {_finite(logit)} of shape {list(logit.shape)} for {len(cells)} cells; "
                 "expected one finite number for each, so the file is damaged or was exported wrongly"
             )
-        if rest and (rest[0].ndim != 3 or len(rest[0]) != len(cells)):
+        if maps is not None and (maps.ndim != 3 or len(maps) != len(cells)):
             raise ModelError(
-                f"the model {self.path} gave evidence of shape {list(rest[0].shape)} for {len(cells)} cells; expected "
+                f"the model {self.path} gave evidence of shape {list(maps.shape)} for {len(cells)} cells; expected "
                 f"[{len(cells)}, h, w], so the file is damaged or was exported wrongly"
             )
-        return ModelOutput(logit=logit, evidence=rest[0] if rest else None)
+        return ModelOutput(logit=logit, evidence=maps, cell=found.get("cell"), novelty=found.get("novelty"))
 
     def p_parasitized(self, logit: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities of `parasitized` for logits, both of shape [N]."""
@@ -203,9 +219,10 @@ def _check_graph(runtime: Runtime, card: ModelCard, file: Path) -> None:
         raise ModelError(f"the model {file} takes {_listed(runtime.inputs)}; "
                          f"expected one input, cells uint8 [N, {size}, {size}, 3]")  # fmt: skip
     outputs = {one.name: (one.dtype, len(one.shape)) for one in runtime.outputs}
-    if outputs.get("logit") != ("float", 1) or outputs.get("evidence", ("float", 3)) != ("float", 3):
+    axes = {"logit": 1, "evidence": 3, "cell": 1, "novelty": 1}
+    if "logit" not in outputs or any(outputs.get(name, ("float", n)) != ("float", n) for name, n in axes.items()):
         raise ModelError(f"the model {file} gives {_listed(runtime.outputs)}; "
-                         "expected logit float [N] and perhaps evidence float [N, h, w]")  # fmt: skip
+                         "expected logit float [N] and perhaps evidence float [N, h, w], cell and novelty float [N]")  # fmt: skip
 
 
 def _free(shape: tuple[Any, ...]) -> list[Any]:

@@ -57,10 +57,11 @@ def test_a_part_without_a_class_is_refused(labels):
 
 def test_batches_hold_the_rows_that_were_asked_for_in_their_order(labels):
     pixels = np.arange(6 * 2 * 2 * 3, dtype=np.uint8).reshape(6, 2, 2, 3)
-    cells, positive, weight = CellDataset(pixels, choose_targets(labels, LabelSettings()))[[5, 0, 3, 0]]
+    cells, positive, weight, field = CellDataset(pixels, choose_targets(labels, LabelSettings()))[[5, 0, 3, 0]]
     assert (cells.numpy() == pixels[[5, 0, 3, 0]]).all()
     assert positive.tolist() == [0, 1, 0, 1]
     assert weight.tolist() == [4, 1, 0, 1]
+    assert not field.any()  # none is known
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

@@ -190,9 +190,17 @@ def card_of(run: Run, calibration: Calibration, figures: dict[str, Any], *, has_
         figures=figures,
         evidence="exact: its mean is the logit" if has_evidence else NO_EVIDENCE,
         first_weights=run.record.weights,
+        doubt=calibration.doubt,
+        laboratories=_laboratories(run),
         licence="Apache-2.0",
         created_by=f"giemsa {version('giemsa')}",
     )
+
+
+def _laboratories(run: Run) -> dict[str, list[str]]:
+    """Laboratories besides the labelled set's whose pictures the run was trained on."""
+    trained = [name for name in run.recipe.laboratories.names if run.record.counts.get(f"of_{name}")]
+    return {"trained": trained} if trained else {}
 
 
 def run_onnx(path: Path, cells: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -229,7 +237,7 @@ class _Contract(nn.Module):
 
     def forward(self, cells: Tensor) -> tuple[Tensor, ...]:
         scores = self.network(to_rgb(cells))
-        return (scores.logit,) if scores.evidence is None else (scores.logit, scores.evidence)
+        return tuple(part for part in (scores.logit, scores.evidence, scores.cell, scores.novelty) if part is not None)
 
 
 class _Cells(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxruntime
@@ -243,7 +251,9 @@ class _Cells(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxrun
 
 def _write_graph(network: nn.Module, size: int, path: Path) -> None:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    names = ["logit", "evidence"] if has_evidence(network, size) else ["logit"]
+    with torch.inference_mode():
+        scores = network.eval()(torch.zeros(2, 3, size, size))
+    names = [name for name, part in scores._asdict().items() if part is not None]
     with warnings.catch_warnings(), _silent("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -285,7 +295,7 @@ def _quantise(fp32: Path, cells: NDArray[np.uint8], way: str) -> Path:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=True,
-            nodes_to_exclude=_outside_of_layers(fp32) + (_outer_layers(fp32) if way == "inner" else []),
+            nodes_to_exclude=_in_fp32(fp32) + (_outer_layers(fp32) if way == "inner" else []),
         )
     return quantised
 
@@ -325,14 +335,28 @@ def _quantise_weights(fp32: Path, quantised: Path, *, left_out: list[str]) -> No
     onnx.save(model, quantised)
 
 
-def _outside_of_layers(path: Path) -> list[str]:
-    """Names of the additions before the first convolution: colours are made relative in fp32."""
-    names: list[str] = []
-    for node in onnx.load(path).graph.node:
-        if node.op_type == "Conv":
-            break
-        names.append(node.name)
-    return names
+def _in_fp32(path: Path) -> list[str]:
+    """Names of the nodes before any convolution, where colours are made relative, and of those of novelty alone.
+
+    Distances are differences of large sums of squares, of which 8 bits leave nothing.
+    """
+    graph = onnx.load(path).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    convolved: set[str] = set()
+    for node in graph.node:  # in the order in which they compute
+        if node.op_type == "Conv" or any(makers[name].name in convolved for name in node.input if name in makers):
+            convolved.add(node.name)
+    leading: dict[str, set[str]] = {output.name: set() for output in graph.output}
+    for output, names in leading.items():
+        waiting = [output]
+        while waiting:
+            maker = makers.get(waiting.pop())
+            if maker is not None and maker.name not in names:
+                names.add(maker.name)
+                waiting += maker.input
+    others = set().union(*(names for output, names in leading.items() if output != "novelty"))
+    alone = leading.get("novelty", set()) - others
+    return [node.name for node in graph.node if node.name not in convolved or node.name in alone]
 
 
 def _outer_layers(path: Path) -> list[str]:

@@ -7,8 +7,8 @@ numbers mend that (Platt scaling; Guo et al. 2017, arXiv 1706.04599), and a thir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -37,12 +37,15 @@ class Calibration:
         `parasitized` from this probability on.
     source : str
         Where the numbers come from, for the card.
+    doubt : dict
+        When a verdict is withheld: what `giemsa.lab.training.doubt` found; empty where it was not looked for.
     """
 
     temperature: float = 1.0
     bias: float = 0.0
     threshold: float = 0.5
     source: str = "none: the logit as it is"
+    doubt: dict[str, Any] = field(default_factory=dict)
 
     def probability(self, logit: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map logits to probabilities of parasitized."""

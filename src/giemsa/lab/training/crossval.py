@@ -8,7 +8,7 @@ model that is trained on everything has nothing of its own left to be calibrated
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,7 +19,8 @@ from giemsa.formats.evaluations import OUT_OF_FOLD_FILE, POOLED, Predictions, wr
 from giemsa.lab.evaluation.reports import versions, write_evaluation
 from giemsa.lab.training.calibration import Calibration, fit_calibration
 from giemsa.lab.training.cells import choose_targets
-from giemsa.lab.training.loop import TrainingData, predict_logits, train
+from giemsa.lab.training.doubt import fit_doubt
+from giemsa.lab.training.loop import TrainingData, look, train
 from giemsa.stats.metrics import roc_auc
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from giemsa.data.labels import LabelSets
     from giemsa.data.splits import Split, SplitBy
     from giemsa.lab.recipes import Recipe
+    from giemsa.lab.training.laboratories import LaboratoryCells
 
 DONOR_SPECIFICITY = 0.983
 """The threshold calls at least this part of the donors' cells uninfected, out of fold."""
@@ -79,6 +81,7 @@ def cross_validate(
     threads: int | None = None,
     progress: bool = False,
     report: Callable[[str], None] = print,
+    laboratories: LaboratoryCells | None = None,
 ) -> OutOfFold | None:
     """Train once a fold and pool what the held-back cells get.
 
@@ -93,6 +96,8 @@ def cross_validate(
         all folds are complete.
     report : callable
         Is told, in a sentence, how each fold went.
+    laboratories : LaboratoryCells, optional
+        What of other laboratories may be trained on; a fold's share of their photographs is held back with it.
 
     Returns
     -------
@@ -102,7 +107,8 @@ def cross_validate(
     chosen = list(range(split.n_folds)) if folds is None else folds
     for k in chosen:
         train_rows, held_back = split.fold(index, k)
-        data = TrainingData(index, labels, pixels, train_rows, held_back, split.digest, f"fold {k}")
+        seen = laboratories.take(laboratories.folds(split.n_folds) != k) if laboratories is not None else None
+        data = TrainingData(index, labels, pixels, train_rows, held_back, split.digest, f"fold {k}", seen)
         run = train(
             recipe,
             data,
@@ -114,9 +120,15 @@ def cross_validate(
         )
         path = folder / f"fold-{k}" / "held_back.npz"
         if not path.exists():
-            logit = predict_logits(run.load_network(), pixels, held_back)
+            network = run.load_network()
+            said = {"rows": held_back, **look(network, pixels, held_back)}
+            if laboratories is not None:
+                others = np.flatnonzero(laboratories.folds(split.n_folds) == k)
+                said |= {f"other_{name}": part for name, part in look(network, laboratories.pixels, others).items()}
+                said |= {"other_kind": laboratories.kind[others], "other_laboratory": laboratories.laboratory[others]}
+                said |= {"other_photograph": laboratories.photograph[others]}
             with replace_file(path) as partial, partial.open("wb") as file:
-                np.savez(file, rows=held_back, logit=logit)
+                np.savez(file, **said)
         report(f"Fold {k}: trained on {len(train_rows)} cells, {len(held_back)} held back.")
     missing = [k for k in range(split.n_folds) if not (folder / f"fold-{k}" / "held_back.npz").exists()]
     if missing:
@@ -143,6 +155,9 @@ def pool(recipe: Recipe, index: CellIndex, labels: LabelSets, split: Split, fold
     if (fold < 0).any():
         raise RunError(f"{folder} does not hold one cross-validation: {(fold < 0).sum()} cells were never held back")
     calibration = calibrate(logit, labels, recipe, grouped=grouped(split.by))
+    held_back = [np.load(folder / f"fold-{k}" / "held_back.npz") for k in range(split.n_folds)]
+    doubt = fit_doubt(held_back, index, labels) if split.by == "patient" else {}
+    calibration = replace(calibration, doubt=doubt)
     write_file(folder / "calibration.json", json.dumps(asdict(calibration), indent=2) + "\n")
     write_out_of_fold(folder / OUT_OF_FOLD_FILE, _predictions(index, labels, logit, calibration), fold)
     return OutOfFold(logit, fold, calibration)

@@ -273,11 +273,10 @@ def look(
     Returns
     -------
     dict
-        `logit`, float32 [M]; `cell` and `distance` where the network has them.
+        `logit`, float32 [M]; `cell` and `novelty` where the network has them.
     """
     network.eval()
     found: dict[str, list[NDArray[np.float32]]] = {"logit": [np.empty(0, np.float32)]}
-    novelty = network.novelty if isinstance(network, ResidualCnn) else None
     with torch.inference_mode():
         batch_size = judged_batch_size(pixels.shape[1])
         for start in range(0, len(rows), batch_size):
@@ -287,9 +286,8 @@ def look(
             found["logit"].append(scores.logit.numpy())
             if scores.cell is not None:
                 found.setdefault("cell", []).append(scores.cell.numpy())
-            if novelty is not None:
-                assert isinstance(network, ResidualCnn)
-                found.setdefault("distance", []).append(novelty.distance(network.pooled(cells, given)).numpy())
+            if scores.novelty is not None:
+                found.setdefault("novelty", []).append(scores.novelty.numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
