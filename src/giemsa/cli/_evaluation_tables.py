@@ -54,17 +54,23 @@ def print_report(args: argparse.Namespace, report: Report, classifier: Classifie
     print("", *lines, sep="\n")
 
 
-def _class_table(report: Report) -> Table:
+def _titled(title: str, columns: dict[str, str]) -> Table:
+    """Table without rows: what is measured, a column for each set of cells with whose they are, and of what."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="Cells, by their labels", title_style="bold", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", title_justify="left")
     table.add_column("figure")
-    sets = {"official": report.official, "confirmed": report.confirmed}
-    known = {name: entry for name, entry in sets.items() if entry is not None}
-    for name, entry in known.items():
-        table.add_column(f"{name} labels\n{_whose(entry)}", justify="right")
+    for name, whose in columns.items():
+        table.add_column(f"{name}\n{whose}", justify="right")
     table.add_column("of what")
+    return table
+
+
+def _class_table(report: Report) -> Table:
+    sets = {"official labels": report.official, "confirmed labels": report.confirmed}
+    known = {name: entry for name, entry in sets.items() if entry is not None}
+    table = _titled("Cells, by their labels", {name: _whose(entry) for name, entry in known.items()})
     for metric, (name, of_what) in _OF_WHAT.items():
         entries = [_write(entry.figures[metric], percent=metric in _SHARES) for entry in known.values()]
         table.add_row(name, *entries, of_what)
@@ -72,17 +78,10 @@ def _class_table(report: Report) -> Table:
 
 
 def _donor_table(report: Report) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    title = "Donors: people without malaria, so that every parasitized cell is a false alarm"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", title_justify="left")
-    table.add_column("figure")
-    named = {"all": report.donors, "undisputed": report.donors_undisputed}
+    named = {"all cells": report.donors, "undisputed cells": report.donors_undisputed}
     known = {name: entry for name, entry in named.items() if entry is not None}
-    for name, entry in known.items():
-        table.add_column(f"{name} cells\n{_whose(entry)}", justify="right")
-    table.add_column("of what")
+    title = "Donors: people without malaria, so that every parasitized cell is a false alarm"
+    table = _titled(title, {name: _whose(entry) for name, entry in known.items()})
     entries = list(known.values())
     table.add_row(
         "specificity", *(_write(entry.specificity, percent=True) for entry in entries), "of the donors' cells"
